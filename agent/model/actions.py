@@ -1,0 +1,191 @@
+"""What an agent may do: one action a round, each with one effect. `agent.act` is where they happen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.model.disk import Identity
+from agent.model.generation import Claim, Formed, GenerationRecord, Report
+from agent.model.ids import GenerationNumber, InstanceId, MemberId, PeerUrl
+
+
+class Blocker(StrEnum):
+    """What an agent that does nothing is waiting for. Bounded, because it is a metric label."""
+
+    IGNORANCE = "ignorance"  # a fact that this decision needs is unknown
+    ASSEMBLY = "assembly"  # other instances' reports
+    FORMATION = "formation"  # the founders of the head to form it
+    QUORUM = "quorum"  # a quorum of the cluster to answer
+    LEARNER_SLOT = "learner-slot"  # another learner to be promoted: etcd takes one at a time
+    SYNC = "sync"  # this learner to catch up with the leader
+    STARTUP = "startup"  # our etcd to answer for the first time
+    BACKOFF = "backoff"  # our etcd keeps ending: the next start is due later
+    ADDRESS = "address"  # an address of ours that the member list holds for somebody else
+    VETO = "veto"  # an objection to what the rules decided
+    LEAVING = "leaving"  # the instance is being terminated: it joins nothing any more
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """All is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not well, and nothing to do about it yet."""
+
+    blocker: Blocker
+
+
+@dataclass(frozen=True, slots=True)
+class CallHuman:
+    """The facts contradict each other, or the setup is wrong: page, observe, touch nothing."""
+
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """Leave this report for the others, under the generation it is about."""
+
+    generation: GenerationNumber
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class CreateGeneration:
+    """Write the record, if there is none of that number."""
+
+    record: GenerationRecord
+
+
+@dataclass(frozen=True, slots=True)
+class WriteClaim:
+    """Take the founder's once-only permission to start."""
+
+    generation: GenerationNumber
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFormed:
+    """Record that a quorum of the generation answered."""
+
+    generation: GenerationNumber
+    formed: Formed
+
+
+@dataclass(frozen=True, slots=True)
+class StampIdentity:
+    """Replace the identity file; `prepare` also creates the empty data directory."""
+
+    identity: Identity
+    prepare: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How etcd is to be started. `initial_cluster` matters only while there is no data."""
+
+    name: InstanceId
+    peer_url: PeerUrl
+    state: str  # etcd's --initial-cluster-state: `new` or `existing`
+    token: str
+    initial_cluster: tuple[tuple[str, PeerUrl], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartEtcd:
+    """Start the etcd process; DONE when it runs, not when it serves."""
+
+    launch: Launch
+
+
+@dataclass(frozen=True, slots=True)
+class StopEtcd:
+    """Stop the etcd process with SIGTERM and wait for its end."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Move data directory and identity file into quarantine. Nothing is deleted."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddLearner:
+    """Ask the cluster for a learner's entry at this peer URL."""
+
+    peer_url: PeerUrl
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteMember:
+    """Make a learner in sync a voter."""
+
+    member: MemberId
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMember:
+    """Take one member out of the list, by ID."""
+
+    member: MemberId
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePeerUrl:
+    """Tell the cluster where a member that moved listens now."""
+
+    member: MemberId
+    peer_url: PeerUrl
+
+
+Idle = Rest | Wait | CallHuman
+Action = (
+    Idle
+    | FileReport
+    | CreateGeneration
+    | WriteClaim
+    | WriteFormed
+    | StampIdentity
+    | StartEtcd
+    | StopEtcd
+    | Quarantine
+    | AddLearner
+    | PromoteMember
+    | RemoveMember
+    | UpdatePeerUrl
+)
+
+MEMBERSHIP_CHANGES = (AddLearner, PromoteMember, RemoveMember, UpdatePeerUrl)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One action, the rule that asked for it, and the reason in a sentence."""
+
+    action: Action
+    because: str
+    rule: str = ""  # filled in from the table of rules
+
+
+class Outcome(StrEnum):
+    """What became of an action."""
+
+    DONE = "done"  # it happened
+    REFUSED = "refused"  # a definite no: nothing happened
+    MAYBE = "maybe"  # no answer: it may have happened, so look again
+    STALE = "stale"  # the world moved on before we acted: decide again
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An outcome and, where there is something to say, one line of it."""
+
+    outcome: Outcome
+    detail: str = ""

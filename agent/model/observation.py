@@ -1,0 +1,81 @@
+"""Everything one round of the agent knows, in one frozen value: what `decide` decides upon.
+
+Each field that had to be asked for may be Unknown. Those that were not worth asking in this round are
+Unknown with `NOT_ASKED`; a rule that reads such a field stays silent, as with any other ignorance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+
+from agent.model.cluster import Answers, Membership, MemberStatus
+from agent.model.disk import Disk, EtcdProcess
+from agent.model.fleet import Fleet
+from agent.model.generation import Claim, FiledReport, Formed, GenerationRecord
+from agent.model.ids import InstanceId, Nonce, PeerUrl
+from agent.model.known import NOT_ASKED, Ignorance, Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    """Who this instance is: fixed for the life of a boot, read from IMDS before the first round."""
+
+    instance: InstanceId
+    private_ip: str
+    peer_url: PeerUrl
+    boot_id: str
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSound:
+    """The bucket honours `If-None-Match` and no lifecycle rule of it would expire the generations."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketUnsound:
+    """The bucket would break the protocol: `why`, and what the operator does about it."""
+
+    why: str
+    hint: str
+
+
+BucketVerdict = BucketSound | BucketUnsound
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One round's facts. `now` is this instance's clock: good for durations, never compared with others'."""
+
+    now: datetime
+    nonce: Nonce  # fresh in every round: what a write of this round is signed with
+    me: Me
+    disk: Disk | Unknown = NOT_ASKED
+    etcd_version: str | Unknown = NOT_ASKED  # of the installed binary
+    process: EtcdProcess | Unknown = NOT_ASKED
+    local: MemberStatus | Unknown = NOT_ASKED  # our own etcd's Status
+    membership: Membership | Unknown = NOT_ASKED
+    answers: Answers = field(default_factory=Answers)
+    fleet: Fleet | Unknown = NOT_ASKED
+    bucket: BucketVerdict | Unknown = NOT_ASKED
+    head: GenerationRecord | None | Unknown = NOT_ASKED  # None: there is no generation yet
+    formed: Formed | None | Unknown = NOT_ASKED  # of the head
+    claim: Claim | None | Unknown = NOT_ASKED  # our own, of the head
+    reports: tuple[FiledReport, ...] | Unknown = NOT_ASKED  # for the head, or for generation 1
+    snapshots_exist: bool | Unknown = NOT_ASKED
+    lifecycle_target: str | None | Unknown = NOT_ASKED  # IMDS target-lifecycle-state
+
+    @property
+    def beside_the_leader(self) -> bool:
+        """Our own etcd says that it leads; only this agent removes others."""
+        return isinstance(self.local, MemberStatus) and self.local.leads
+
+    def ignorance(self) -> dict[str, Unknown]:
+        """The fields that were asked for in vain, by name."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: value
+            for name, value in found.items()
+            if isinstance(value, Unknown) and value.why is not Ignorance.NOT_ASKED
+        }

@@ -1,0 +1,27 @@
+"""The operator's choices that decisions depend on; everything else in the settings concerns only doors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Timings say what they cost: too short means needless work, too long means a longer gap."""
+
+    cluster: str
+    agent_version: str = "0"
+    loop_interval: timedelta = timedelta(seconds=5)  # between rounds while all is well
+    busy_interval: timedelta = timedelta(milliseconds=500)  # between rounds while something is under way
+    fleet_interval: timedelta = timedelta(seconds=60)  # the leader's look at EC2 while all is well
+    groups_interval: timedelta = timedelta(minutes=5)  # and at Auto Scaling, for the desired capacity
+    trouble_interval: timedelta = timedelta(seconds=2)  # and at EC2 while a member does not answer
+    head_interval: timedelta = timedelta(minutes=5)  # a serving member's look for a newer generation
+    founding_grace: timedelta = timedelta(minutes=2)  # for the whole fleet to report, before a majority will do
+    report_interval: timedelta = timedelta(seconds=5)  # a waiting agent files its report again
+    report_max_age: timedelta = timedelta(seconds=20)  # an older report says nothing about now
+    leaderless_grace: timedelta = timedelta(seconds=30)
+    join_timeout: timedelta = timedelta(minutes=2)  # a learner without progress is removed after this
+    address_grace: timedelta = timedelta(seconds=10)  # for a quorum to take a new address before a restart
+    restart_backoff_max: timedelta = timedelta(seconds=30)  # between starts of an etcd that keeps ending
