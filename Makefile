@@ -1,0 +1,106 @@
+# What a developer types. `make` alone lists the targets.
+# Everything lands in .venv and .cache, both ignored by git; nothing is installed system-wide.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+
+# Real etcd for the tests: the end-of-life line, one with the learner-promotion bug, and the one we stand for.
+ETCD_DIR := .cache/etcd
+ETCD_VERSIONS := 3.4.23 3.5.16 3.5.30
+ETCD_RELEASE := 3.5.27
+
+comma := ,
+STEP = @printf '\n== %s\n' "$(1)"
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(VENV)/.ready ## create .venv with everything for tests and the lab
+
+$(VENV)/.ready: pyproject.toml requirements-dev.lock
+	$(call STEP,setup: a virtual environment in $(VENV))
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or later is needed: none found as python3, python3.13, python3.12 or python3.11"; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "$(PYTHON) cannot create virtual environments: install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.PHONY: etcd
+etcd: ## fetch the etcd binaries the tests run against, into .cache/etcd
+	@mkdir -p $(ETCD_DIR)
+	@for version in $(ETCD_VERSIONS); do \
+		packer/install-etcd --version $$version --into $(ETCD_DIR)/$$version 2>$(ETCD_DIR)/install.log || \
+			{ echo "etcd $$version cannot be had here (see $(ETCD_DIR)/install.log); its tests are skipped"; rmdir $(ETCD_DIR)/$$version 2>/dev/null || true; }; \
+	done
+	@[ -x $(ETCD_DIR)/$(lastword $(ETCD_VERSIONS))/etcd ] || \
+		packer/install-etcd --version $(ETCD_RELEASE) --into $(ETCD_DIR)/$(ETCD_RELEASE)
+
+.PHONY: test
+test: setup ## everything that must hold: lint, types, layers, unit tests with coverage, the lab
+	$(call STEP,etcd: binaries for the tests)
+	@$(MAKE) etcd
+	@$(MAKE) lint types
+	$(call STEP,unit tests: everything that needs no etcd; model and decide covered to the last branch)
+	@rm -f .cache/coverage*
+	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd" --cov --cov-report=
+	@$(BIN)/coverage report --include='agent/model/*,agent/decide/*' --fail-under=100
+	$(call STEP,etcd and lab tests: real etcd$(comma) emulated AWS$(comma) the real agent)
+	@$(BIN)/python -m pytest -q -m "lab or etcd" || { code=$$?; [ $$code = 5 ] || exit $$code; }
+
+.PHONY: unit
+unit: setup ## only the tests that need no etcd (seconds)
+	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd"
+
+.PHONY: lint
+lint: setup ## ruff, the layers, shellcheck where it is installed
+	$(call STEP,lint: ruff)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	$(call STEP,layers: import-linter)
+	@$(BIN)/lint-imports --cache-dir .cache/import-linter
+	@if command -v shellcheck >/dev/null; then printf '\n== lint: shellcheck\n'; shellcheck packer/install-etcd .ci/run; fi
+
+.PHONY: types
+types: setup ## mypy --strict
+	$(call STEP,types: mypy --strict)
+	@$(BIN)/mypy
+
+.PHONY: format
+format: setup ## let ruff format and mend what it safely can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: demo
+demo: setup ## a cluster forms, loses an instance, replaces it, grows: in the lab, with a timeline
+	@$(MAKE) etcd
+	@$(BIN)/etcd-asg-agent lab demo
+
+.PHONY: bench
+bench: setup ## how fast it forms, replaces and promotes, beside bare etcd
+	@$(MAKE) etcd
+	@$(BIN)/python -m tests.bench
+
+COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	--no-emit-index-url --no-emit-find-links --no-header
+
+.PHONY: lock
+lock: ## resolve the dependencies anew (needs uv); lock files carry hashes and no addresses
+	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv"; exit 1; }
+	@$(COMPILE) --output-file requirements.lock
+	@$(COMPILE) --extra lab --group dev --output-file requirements-dev.lock
+	@! grep -nE '://|--(extra-)?index-url|--find-links' requirements.lock requirements-dev.lock
+
+.PHONY: clean
+clean: ## remove .venv, caches and everything else that can be made again
+	@rm -rf $(VENV) .cache build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
