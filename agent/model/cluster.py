@@ -71,7 +71,7 @@ class Membership:
 
     cluster_id: ClusterId
     members: tuple[Member, ...]
-    via: str  # the endpoint that answered
+    via: ClientUrl  # the endpoint that answered
 
     @property
     def voters(self) -> tuple[Member, ...]:

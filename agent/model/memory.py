@@ -7,15 +7,16 @@ restarts, and nothing but time is lost with it: everything that decides is on di
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
+from agent.model.actions import CallHuman, Decision, Outcome, Rest, Result, StartEtcd, StopEtcd, Wait
 from agent.model.cluster import Answers, Membership, MemberStatus
-from agent.model.disk import EtcdRunning, EtcdStopped
+from agent.model.disk import EtcdRunning, EtcdStopped, Stage
 from agent.model.fleet import Fleet
-from agent.model.generation import GenerationRecord
+from agent.model.generation import Formed, GenerationRecord
 from agent.model.ids import InstanceId, MemberId
-from agent.model.known import Unknown
+from agent.model.known import NOT_ASKED, Unknown
 from agent.model.observation import BucketVerdict, Observation
 from agent.model.policy import Policy
 
@@ -32,11 +33,13 @@ class Progress:
 class Memory:
     """Times are this instance's clock. None: not (any longer) so, or never seen."""
 
+    asked_at: Mapping[str, datetime] = field(default_factory=dict)
+    """When each field of the Observation was last asked for, answered or not."""
     head: GenerationRecord | None = None
-    head_read_at: datetime | None = None
+    formed: Formed | None = None  # of `head`; written once, so it never goes stale
     fleet: Fleet | None = None
     fleet_read_at: datetime | None = None
-    fleet_asked_at: datetime | None = None
+    groups_read_at: datetime | None = None
     bucket: BucketVerdict | None = None
     membership: Membership | None = None
     seen_since: Mapping[MemberId, datetime] = field(default_factory=dict)
@@ -46,6 +49,8 @@ class Memory:
     unheard_of: Mapping[InstanceId, int] = field(default_factory=dict)
     """In how many complete looks in a row EC2 did not know the instance."""
     no_quorum_since: datetime | None = None
+    unsettled_since: datetime | None = None
+    """Since when this instance has had no working member, or its work has not been done."""
     assembling_since: datetime | None = None
     etcd_running_since: datetime | None = None
     etcd_ended_at: datetime | None = None
@@ -57,37 +62,83 @@ SHORT_LIFE_SECONDS = 30
 
 
 def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
-    """The memory after this observation."""
+    """The memory after this observation. The policy's only part in it is what counts as a look at groups."""
+    memory = _remember_asking(memory, o)
     memory = _remember_head(memory, o)
-    memory = _remember_fleet(memory, o)
+    memory = _remember_fleet(memory, o, policy)
     memory = _remember_cluster(memory, o)
     memory = _remember_process(memory, o)
-    assembling = o.head is None
+    settled = is_settled(o)
     return replace(
         memory,
         bucket=memory.bucket if isinstance(o.bucket, Unknown) else o.bucket,
-        assembling_since=_since(memory.assembling_since, o.now) if assembling else None,
+        assembling_since=_since(memory.assembling_since, o.now) if o.head is None else None,
+        unsettled_since=None if settled else _since(memory.unsettled_since, o.now),
     )
+
+
+def forget_asking(memory: Memory) -> Memory:
+    """After an effect the world is another one: everything but the fleet is worth asking for again."""
+    kept = {name: when for name, when in memory.asked_at.items() if name in ("fleet", "bucket")}
+    return replace(memory, asked_at=kept)
+
+
+def remember_result(memory: Memory, decision: Decision, result: Result, now: datetime) -> Memory:
+    """The memory after an action: what it may have changed is worth asking for again."""
+    if isinstance(decision.action, Rest | Wait | CallHuman) or result.outcome is Outcome.REFUSED:
+        return memory
+    memory = forget_asking(memory)
+    if isinstance(decision.action, StartEtcd):
+        return replace(memory, etcd_running_since=now)  # it may have ended before we look again
+    if isinstance(decision.action, StopEtcd):
+        return replace(memory, etcd_running_since=None)  # ended by us: not a life that was too short
+    return memory
+
+
+def is_settled(o: Observation) -> bool:
+    """Our etcd is a voter that knows its leader, a quorum answers through it, and the disk says so."""
+    if isinstance(o.disk, Unknown) or isinstance(o.local, Unknown) or isinstance(o.membership, Unknown):
+        return False
+    stage = o.disk.identity and o.disk.identity.stage
+    return stage is Stage.MEMBER and o.local.leader is not None and not o.local.is_learner
 
 
 def _since(before: datetime | None, now: datetime) -> datetime:
     return now if before is None else before
 
 
+def _remember_asking(memory: Memory, o: Observation) -> Memory:
+    asked = {each.name: o.now for each in fields(o) if getattr(o, each.name) != NOT_ASKED}
+    return replace(memory, asked_at={**memory.asked_at, **asked})
+
+
 def _remember_head(memory: Memory, o: Observation) -> Memory:
-    if isinstance(o.head, Unknown):
-        return memory
-    return replace(memory, head=o.head, head_read_at=o.now)
+    head = memory.head if isinstance(o.head, Unknown) else o.head
+    formed = memory.formed if head == memory.head else None
+    if not isinstance(o.formed, Unknown) and not isinstance(o.head, Unknown):
+        formed = o.formed
+    return replace(memory, head=head, formed=formed)
 
 
-def _remember_fleet(memory: Memory, o: Observation) -> Memory:
+def _remember_fleet(memory: Memory, o: Observation, policy: Policy) -> Memory:
     if isinstance(o.fleet, Unknown):
-        asked = o.ignorance().get("fleet") is not None
-        return replace(memory, fleet_asked_at=o.now) if asked else memory
+        return memory
     looks = {name: memory.unheard_of.get(name, 0) + 1 for name in sorted(o.fleet.unheard_of)}
+    groups_too = groups_are_due(memory, o.now, policy)
     return replace(
-        memory, fleet=o.fleet, fleet_read_at=o.now, fleet_asked_at=o.now, unheard_of=looks
+        memory,
+        fleet=o.fleet,
+        fleet_read_at=o.now,
+        groups_read_at=o.now if groups_too else memory.groups_read_at,
+        unheard_of=looks,
     )
+
+
+def groups_are_due(memory: Memory, now: datetime, policy: Policy) -> bool:
+    """Whether the next look at the fleet reads the desired capacity again."""
+    if memory.groups_read_at is None or memory.unsettled_since is not None:
+        return True
+    return now - memory.groups_read_at >= policy.groups_interval
 
 
 def _remember_cluster(memory: Memory, o: Observation) -> Memory:

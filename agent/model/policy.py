@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from agent.model.ids import ClientUrl
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -12,16 +14,26 @@ class Policy:
 
     cluster: str
     agent_version: str = "0"
+    client_scheme: str = "http"
+    client_port: int = 2379
     loop_interval: timedelta = timedelta(seconds=5)  # between rounds while all is well
+    leader_interval: timedelta = timedelta(seconds=2)  # and beside the leader, who watches the others
     busy_interval: timedelta = timedelta(milliseconds=500)  # between rounds while something is under way
+    patient_interval: timedelta = timedelta(seconds=5)  # and once that has taken longer than `patience`
+    patience: timedelta = timedelta(minutes=10)
     fleet_interval: timedelta = timedelta(seconds=60)  # the leader's look at EC2 while all is well
     groups_interval: timedelta = timedelta(minutes=5)  # and at Auto Scaling, for the desired capacity
-    trouble_interval: timedelta = timedelta(seconds=2)  # and at EC2 while a member does not answer
+    trouble_interval: timedelta = timedelta(seconds=2)  # and at EC2 while something is under way
+    patient_trouble_interval: timedelta = timedelta(seconds=15)  # and once that has taken `patience`
     head_interval: timedelta = timedelta(minutes=5)  # a serving member's look for a newer generation
-    founding_grace: timedelta = timedelta(minutes=2)  # for the whole fleet to report, before a majority will do
+    founding_grace: timedelta = timedelta(minutes=2)  # for the whole fleet to report, then a majority will do
     report_interval: timedelta = timedelta(seconds=5)  # a waiting agent files its report again
     report_max_age: timedelta = timedelta(seconds=20)  # an older report says nothing about now
     leaderless_grace: timedelta = timedelta(seconds=30)
     join_timeout: timedelta = timedelta(minutes=2)  # a learner without progress is removed after this
     address_grace: timedelta = timedelta(seconds=10)  # for a quorum to take a new address before a restart
     restart_backoff_max: timedelta = timedelta(seconds=30)  # between starts of an etcd that keeps ending
+
+    def client_url(self, private_ip: str) -> ClientUrl:
+        """Where the etcd of the instance with this address answers clients."""
+        return ClientUrl(f"{self.client_scheme}://{private_ip}:{self.client_port}")

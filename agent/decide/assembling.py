@@ -1,0 +1,110 @@
+"""No generation yet: wait for the fleet, then one of its agents writes generation 1.
+
+It is safe to found without the silent here, and only here: a cluster exists only with a record, so nobody
+silent can be holding one. Everything that contradicts that (data on a disk, snapshots in the bucket) stops
+the founding and pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.decide.situation import Situation, do, wait
+from agent.model.actions import Blocker, CallHuman, CreateGeneration, Decision, FileReport
+from agent.model.cluster import quorum_of, voter_target
+from agent.model.fleet import Fleet, Instance
+from agent.model.generation import FIRST, Cause, FiledReport, GenerationRecord, Report
+from agent.model.known import Unknown
+from agent.model.observation import BucketSound
+
+SETUP_HINT = "check storage.bucket, storage.prefix and cluster.name; to start over on purpose use `recover`"
+
+
+def file_report(s: Situation) -> Decision | None:
+    """Let the others know that we are here, without data, and ready."""
+    if s.o.head is not None or isinstance(s.o.reports, Unknown):
+        return None
+    report = Report(s.me.instance, s.me.peer_url, s.me.boot_id, data="intact" if s.holds_data else "none")
+    filed = next((each for each in s.o.reports if each.report.instance == s.me.instance), None)
+    due = s.policy.report_interval.total_seconds()
+    if filed is not None and filed.report == report and filed.age_seconds < due:
+        return None
+    return do(FileReport(FIRST, report), "there is no generation yet: telling the others that we are here")
+
+
+def found_the_first_generation(s: Situation) -> Decision | None:
+    """Write generation 1 once the whole fleet has reported, or a majority of it after a grace."""
+    if s.o.head is not None:
+        return None
+    if isinstance(s.o.snapshots_exist, Unknown) or isinstance(s.o.reports, Unknown):
+        return wait(Blocker.IGNORANCE, "there is no generation yet, and the bucket does not tell who is here")
+    if s.o.snapshots_exist:
+        return do(CallHuman(SETUP_HINT), "there are snapshots in the bucket, but no generation that made them")
+    fleet = s.fleet_lately
+    if fleet is None:
+        return wait(Blocker.IGNORANCE, f"there is no generation yet, and EC2 does not tell of the fleet: {s.o.fleet}")
+    holders = [each.report.instance for each in s.o.reports if each.report.data != "none" and _live(fleet, each)]
+    if holders:
+        return do(CallHuman(SETUP_HINT), f"there is no generation, but {', '.join(holders)} holds data")
+    present = _present(s, fleet, s.o.reports)
+    if len(present) < _wanted(s, fleet):
+        return wait(Blocker.ASSEMBLY, _who_is_missing(fleet, present))
+    if not isinstance(s.o.bucket, BucketSound):
+        return wait(Blocker.IGNORANCE, f"the bucket has not yet been proven to honour preconditions: {s.o.bucket}")
+    return _found(s, fleet, present)
+
+
+def _live(fleet: Fleet, filed: FiledReport) -> bool:
+    instance = fleet.find(filed.report.instance)
+    return instance is not None and instance.live
+
+
+def _present(s: Situation, fleet: Fleet, reports: Sequence[FiledReport]) -> dict[Instance, Report]:
+    """The instances that are up and have spoken just now."""
+    fresh = {
+        each.report.instance: each.report
+        for each in reports
+        if each.age_seconds <= s.policy.report_max_age.total_seconds()
+    }
+    return {instance: fresh[instance.id] for instance in fleet.up if instance.id in fresh}
+
+
+def _wanted(s: Situation, fleet: Fleet) -> int:
+    desired = max(1, fleet.desired_capacity)
+    since = s.memory.assembling_since
+    if since is not None and s.o.now - since >= s.policy.founding_grace:
+        return quorum_of(desired)
+    return desired
+
+
+def _who_is_missing(fleet: Fleet, present: dict[Instance, Report]) -> str:
+    missing = [instance.id for instance in fleet.up if instance not in present]
+    names = f", waiting for {', '.join(missing)}" if missing else ""
+    return f"{len(present)} of {fleet.desired_capacity} instances have reported{names}"
+
+
+def _found(s: Situation, fleet: Fleet, present: dict[Instance, Report]) -> Decision:
+    seats = voter_target(min(len(present), max(1, fleet.desired_capacity)))
+    founders = {instance.id: present[instance].peer_url for instance in _spread(list(present))[:seats]}
+    if len(set(founders.values())) < len(founders):
+        return wait(Blocker.ADDRESS, "two founders report the same peer URL")
+    record = GenerationRecord(
+        generation=FIRST,
+        cluster=s.policy.cluster,
+        token=f"{s.policy.cluster}-{FIRST:06d}-{s.o.nonce[:8]}",
+        created_by=s.me.instance,
+        created_at=s.o.now,
+        agent=s.policy.agent_version,
+        nonce=s.o.nonce,
+        founders=dict(sorted(founders.items())),
+        cause=Cause("first", {"desired_capacity": fleet.desired_capacity, "reported": [i.id for i in present]}),
+    )
+    return do(CreateGeneration(record), f"{len(present)} instances are ready for generation 1")
+
+
+def _spread(instances: list[Instance]) -> list[Instance]:
+    """Over the zones in turn, so that the founders' quorum does not sit in one of them."""
+    turn: dict[Instance, int] = {}
+    for instance in instances:
+        turn[instance] = sum(each.zone == instance.zone for each in turn)
+    return sorted(instances, key=lambda each: (turn[each], each.zone, each.id))

@@ -1,0 +1,118 @@
+"""What is worth asking for in this round, so that a steady state costs next to nothing.
+
+Own disk, process and etcd are read in every round. What lies behind AWS is read when something is under
+way, or when it is due. A decision that needs a fact which was not asked for stays silent, so a mistake
+here costs time and never safety.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+
+from agent.model.cluster import Membership, MemberStatus, voter_target
+from agent.model.disk import Data, Disk, EtcdRunning, Stage
+from agent.model.memory import Memory, is_settled
+from agent.model.observation import Observation
+from agent.model.policy import Policy
+
+EAGER = timedelta(minutes=2)
+"""How long EC2 is asked often while something is under way; most instances end within that time."""
+
+
+class Ask(StrEnum):
+    """Fields of the Observation that cost a request to AWS or to other members."""
+
+    HEAD = "head"
+    BUCKET = "bucket"
+    FLEET = "fleet"
+    LIFECYCLE = "lifecycle_target"
+    OTHERS = "others"  # the other members' status, and the member list through them
+
+
+def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset[Ask]:
+    """From what is known without asking anybody else: which other doors to open in this round."""
+    wanted = {
+        Ask.HEAD: _head_every(near, memory, policy),
+        Ask.BUCKET: None if memory.bucket is not None else policy.patient_interval,
+        Ask.FLEET: _fleet_every(near, memory, policy),
+        Ask.LIFECYCLE: None if _has_data(near) else policy.busy_interval,
+        Ask.OTHERS: timedelta(0) if _needs_others(near) else None,
+    }
+    return frozenset(ask for ask, every in wanted.items() if every is not None and _due(ask, every, near, memory))
+
+
+def _due(ask: Ask, every: timedelta, near: Observation, memory: Memory) -> bool:
+    last = memory.asked_at.get(ask)
+    return last is None or near.now - last >= every
+
+
+def _head_every(near: Observation, memory: Memory, policy: Policy) -> timedelta:
+    if is_settled(near):
+        return policy.head_interval
+    if isinstance(near.process, EtcdRunning) and not _never_stamped(near):
+        return policy.patient_interval  # serving or trying to: a newer head would fence us
+    return waiting_interval(near, memory, policy)
+
+
+def waiting_interval(o: Observation, memory: Memory, policy: Policy) -> timedelta:
+    """Between rounds while something is under way: short at first, longer once patience is called for."""
+    since = memory.unsettled_since
+    patient = since is not None and o.now - since >= policy.patience
+    return policy.patient_interval if patient else policy.busy_interval
+
+
+def _fleet_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
+    if is_settled(near):
+        if not near.beside_the_leader:
+            return None
+        return _troubled(memory, near, policy) or policy.fleet_interval
+    if is_spare(near, memory):
+        return policy.fleet_interval
+    if _restarts_in_place(near):
+        return None
+    return _trouble_interval(memory.unsettled_since, near, policy)
+
+
+def _troubled(memory: Memory, near: Observation, policy: Policy) -> timedelta | None:
+    """Beside the leader: somebody does not answer, so EC2 may know something by now."""
+    if not memory.silent_since:
+        return None
+    return _trouble_interval(min(memory.silent_since.values()), near, policy)
+
+
+def _trouble_interval(since: object, near: Observation, policy: Policy) -> timedelta:
+    patient = isinstance(since, type(near.now)) and near.now - since >= EAGER
+    return policy.patient_trouble_interval if patient else policy.trouble_interval
+
+
+def is_spare(near: Observation, memory: Memory) -> bool:
+    """A learner that answers, in a cluster that has all the voters it wants."""
+    if not isinstance(near.local, MemberStatus) or not near.local.is_learner or memory.membership is None:
+        return False
+    if memory.fleet is None:
+        return False
+    return len(memory.membership.voters) >= voter_target(memory.fleet.desired_capacity)
+
+
+def _restarts_in_place(near: Observation) -> bool:
+    """Needs nothing of EC2: its data, its address and its generation are its own."""
+    if not isinstance(near.disk, Disk) or near.disk.identity is None:
+        return False
+    moved = near.disk.identity.peer_url != near.me.peer_url
+    learner = isinstance(near.local, MemberStatus) and near.local.is_learner
+    return near.disk.data is Data.PRESENT and not moved and not learner
+
+
+def _has_data(near: Observation) -> bool:
+    return isinstance(near.disk, Disk) and near.disk.data is Data.PRESENT
+
+
+def _never_stamped(near: Observation) -> bool:
+    stage = near.disk.identity and near.disk.identity.stage if isinstance(near.disk, Disk) else None
+    return stage is not Stage.MEMBER
+
+
+def _needs_others(near: Observation) -> bool:
+    """The leader's agent watches the others; who cannot read the list from its own etcd asks them for it."""
+    return near.beside_the_leader or not isinstance(near.membership, Membership)

@@ -1,0 +1,109 @@
+"""One round's facts as the rules ask for them: observation, memory and policy, with disk and process known.
+
+House rules of this package: a rule is a function of one `Situation`. It returns a Decision, or None to let
+the next rule speak. It reads no clock and changes nothing. Guards first, then the point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from agent.model.actions import Action, Blocker, Decision, Wait
+from agent.model.cluster import Member, Membership
+from agent.model.disk import Data, Disk, EtcdProcess, EtcdRunning, Identity
+from agent.model.fleet import GOING, Fleet
+from agent.model.generation import GenerationRecord
+from agent.model.ids import InstanceId
+from agent.model.known import Unknown
+from agent.model.memory import Memory
+from agent.model.observation import Me, Observation
+from agent.model.policy import Policy
+
+OLD_ENOUGH = timedelta(hours=1)
+"""Terminated instances stay in DescribeInstances for about an hour, and a new one may not be there yet."""
+
+LOOKS_ENOUGH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a rule is given. `disk` and `process` are known: without them no rule is asked."""
+
+    o: Observation
+    memory: Memory
+    policy: Policy
+    disk: Disk
+    process: EtcdProcess
+
+    @property
+    def me(self) -> Me:
+        return self.o.me
+
+    @property
+    def identity(self) -> Identity | None:
+        return self.disk.identity
+
+    @property
+    def running(self) -> bool:
+        return isinstance(self.process, EtcdRunning)
+
+    @property
+    def holds_data(self) -> bool:
+        return self.disk.data is Data.PRESENT
+
+    @property
+    def record(self) -> GenerationRecord | None:
+        """The newest record we know, whether or not it was asked for in this round; records never change."""
+        return self.memory.head if isinstance(self.o.head, Unknown) else self.o.head
+
+    @property
+    def fleet_lately(self) -> Fleet | None:
+        """A fleet of the last seconds: good for counting who to expect, never for removing anybody."""
+        if not isinstance(self.o.fleet, Unknown):
+            return self.o.fleet
+        read_at, window = self.memory.fleet_read_at, 3 * self.policy.patient_trouble_interval
+        return self.memory.fleet if read_at and self.o.now - read_at <= window else None
+
+    def own_entry(self, membership: Membership) -> Member | None:
+        """Our line in the member list: by ID, or by the name under which we were founded."""
+        identity = self.identity
+        if identity is None:
+            return None
+        if identity.member_id is not None:
+            return membership.find(identity.member_id)
+        return next(iter(membership.named(identity.instance)), None)
+
+    def proof_of_end(self, member: Member) -> str | None:
+        """Why this member's instance can never come back, or None: everything short of proof is None.
+
+        Read from EC2 in this very round. The instance is shutting down or terminated; or its group reports
+        that it terminated it; or EC2 does not know it in two complete looks, although the member is older
+        than the time for which EC2 could not yet, or still, know it (AWS: "usually less than an hour").
+        """
+        fleet = self.o.fleet
+        if isinstance(fleet, Unknown) or not member.started or member.name == self.me.instance:
+            return None
+        instance = fleet.find(member.name)
+        if instance is not None:
+            return f"EC2 says that {instance.id} is {instance.state}" if instance.state in GOING else None
+        if member.name in fleet.ended_by_group:
+            return f"its Auto Scaling group reports that it terminated {member.name}"
+        looks = self.memory.unheard_of.get(_instance(member), 0)
+        seen_since = self.memory.seen_since.get(member.id, self.o.now)
+        old = self.o.now - seen_since >= OLD_ENOUGH
+        if member.name in fleet.unheard_of and looks >= LOOKS_ENOUGH and old:
+            return f"EC2 did not know {member.name} in {looks} looks, and the member is older than an hour"
+        return None
+
+
+def _instance(member: Member) -> InstanceId:
+    return InstanceId(member.name)
+
+
+def wait(blocker: Blocker, because: str) -> Decision:
+    return Decision(Wait(blocker), because)
+
+
+def do(action: Action, because: str) -> Decision:
+    return Decision(action, because)

@@ -1,0 +1,91 @@
+"""The ordered table of rules: the first that speaks wins. `docs/design.md` renders it from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from agent.decide import (
+    assembling,
+    contradicting,
+    fencing,
+    founding,
+    joining,
+    promoting,
+    recovering,
+    removing,
+    restarting,
+    resting,
+    settling,
+)
+from agent.decide.situation import Situation, wait
+from agent.model.actions import Blocker, Decision
+from agent.model.known import Unknown
+from agent.model.memory import Memory
+from agent.model.observation import Observation
+from agent.model.policy import Policy
+
+Judge = Callable[[Situation], Decision | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A name for logs, metrics and the docs, and the function that speaks or stays silent."""
+
+    name: str
+    judge: Judge
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("unsound-bucket", contradicting.refuse_an_unsound_bucket),
+    Rule("garbled-record", contradicting.refuse_a_garbled_record),
+    Rule("unsigned-data", contradicting.refuse_a_garbled_disk),
+    Rule("foreign-cluster", contradicting.refuse_a_foreign_cluster),
+    Rule("bucket-behind-disk", contradicting.refuse_a_bucket_behind_the_disk),
+    Rule("strange-cluster-id", contradicting.refuse_a_strange_cluster_id),
+    Rule("corruption", contradicting.refuse_corruption),
+    Rule("corrupting-version", contradicting.refuse_a_corrupting_version),
+    Rule("fence-older-generation", fencing.fence_an_older_generation),
+    Rule("fence-removed-member", fencing.fence_a_removed_member),
+    Rule("stop-fenced", fencing.stop_what_is_fenced),
+    Rule("quarantine-fenced", fencing.quarantine_what_is_fenced),
+    Rule("look-first", restarting.wait_for_a_look_at_the_head),
+    Rule("back-off", restarting.back_off),
+    Rule("tell-of-move", restarting.tell_the_quorum_of_a_move),
+    Rule("restart-in-place", restarting.restart_in_place),
+    Rule("stamp-membership", settling.stamp_membership),
+    Rule("write-formed", settling.write_formed),
+    Rule("correct-address", settling.correct_own_address),
+    Rule("remove-departed", removing.remove_a_departed_member),
+    Rule("remove-stalled-learner", removing.remove_a_stalled_learner),
+    Rule("promote-myself", promoting.promote_myself),
+    Rule("wait-for-quorum", recovering.wait_for_quorum),
+    Rule("file-report", assembling.file_report),
+    Rule("found", assembling.found_the_first_generation),
+    Rule("start-as-founder", founding.start_as_a_founder),
+    Rule("join", joining.join),
+    Rule("rest", resting.rest),
+)
+
+UNSEEN = "unseen"
+"""The rule's name where the agent does not know its own disk or process: no rule can be asked."""
+
+
+def situate(o: Observation, memory: Memory, policy: Policy) -> Situation | None:
+    """The situation to judge, or None while our own disk or process is unknown."""
+    if isinstance(o.disk, Unknown) or isinstance(o.process, Unknown):
+        return None
+    return Situation(o, memory, policy, o.disk, o.process)
+
+
+def decide(o: Observation, memory: Memory, policy: Policy) -> Decision:
+    """What to do in this round. Pure, total, and the same for the same values."""
+    situation = situate(o, memory, policy)
+    if situation is None:
+        because = f"our own disk or process is unreadable: disk {o.disk}, process {o.process}"
+        return replace(wait(Blocker.IGNORANCE, because), rule=UNSEEN)
+    for rule in RULES:
+        decision = rule.judge(situation)
+        if decision is not None:
+            return replace(decision, rule=rule.name)
+    raise AssertionError("the last rule always speaks")

@@ -1,0 +1,89 @@
+"""One round after another: observe, remember, decide, object, act, pace. The loop is the only retry.
+
+An agent's end is not a member's end: nothing here stops etcd or changes membership when the agent stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from agent.act import act
+from agent.decide import decide, object_to
+from agent.decide.attention import is_spare, waiting_interval
+from agent.decide.objections import veto
+from agent.model.actions import CallHuman, Decision, Outcome, Rest, Result, Wait
+from agent.model.memory import Memory, remember, remember_result
+from agent.model.observation import Me, Observation
+from agent.model.policy import Policy
+from agent.observe import observe
+from agent.world.doors import World
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round saw, decided and did, and how long to rest before the next."""
+
+    observation: Observation
+    decided: Decision  # what the rules asked for
+    objections: tuple[str, ...]
+    decision: Decision  # what was carried out: a veto's wait, or the same
+    result: Result
+    memory: Memory
+    pause: timedelta
+
+
+def plan(world: World, me: Me, memory: Memory, policy: Policy) -> Round:
+    """Observe and decide, and do nothing."""
+    o = observe(world, me, memory, policy)
+    memory = remember(memory, o, policy)
+    decided = decide(o, memory, policy)
+    objections = object_to(decided, o, memory)
+    decision = veto(decided, objections) if objections else decided
+    return Round(o, decided, objections, decision, Result(Outcome.DONE), memory, timedelta(0))
+
+
+def play(world: World, me: Me, memory: Memory, policy: Policy) -> Round:
+    """One whole round, with its one effect."""
+    planned = plan(world, me, memory, policy)
+    result = act(world, planned.decision.action, planned.observation)
+    memory = remember_result(planned.memory, planned.decision, result, world.clock.now())
+    pause = pace(planned.decision, result, planned.observation, memory, policy)
+    return Round(
+        planned.observation, planned.decided, planned.objections, planned.decision, result, memory, pause
+    )
+
+
+def pace(
+    decision: Decision, result: Result, o: Observation, memory: Memory, policy: Policy
+) -> timedelta:
+    """How long until the next look. After an effect at once; while all is well, seldom."""
+    if isinstance(decision.action, Rest):
+        return _resting(o, memory, policy)
+    if isinstance(decision.action, CallHuman):
+        return policy.patient_interval
+    if isinstance(decision.action, Wait) or result.outcome is not Outcome.DONE:
+        return waiting_interval(o, memory, policy)
+    return timedelta(0)
+
+
+def _resting(o: Observation, memory: Memory, policy: Policy) -> timedelta:
+    if memory.silent_since:
+        return policy.busy_interval
+    if memory.learners and o.beside_the_leader and not is_spare(o, memory):
+        return policy.leader_interval
+    return policy.leader_interval if o.beside_the_leader else policy.loop_interval
+
+
+def run(
+    world: World, policy: Policy, me: Me, tell: Callable[[Round], None], stopping: Callable[[], bool]
+) -> None:
+    """Rounds until `stopping`. `tell` reads each round (logs, metrics, status) and never steers."""
+    memory = Memory()
+    while not stopping():
+        played = play(world, me, memory, policy)
+        memory = played.memory
+        tell(played)
+        if not stopping():
+            world.clock.sleep(played.pause * (1 + world.clock.jitter() / 4))

@@ -1,0 +1,190 @@
+"""All reading, in one place: one frozen Observation a round, in which each read may have failed alone.
+
+Near facts first (own disk, process and etcd), then what they make worth asking for behind AWS, then what
+depends on that. Nothing here decides; a read that fails becomes an Unknown, and the next one is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from agent.decide import Ask, worth_asking
+from agent.model.cluster import Answers, Membership, MemberStatus
+from agent.model.disk import Data, Disk, EtcdRunning
+from agent.model.faults import Refused, Unavailable
+from agent.model.fleet import Fleet
+from agent.model.generation import FIRST, Formed, GenerationRecord
+from agent.model.ids import ClientUrl, ClusterId, InstanceId, MemberId
+from agent.model.known import NOT_ASKED, Ignorance, Unknown
+from agent.model.memory import Memory, groups_are_due
+from agent.model.observation import BucketVerdict, Me, Observation
+from agent.model.policy import Policy
+from agent.world.doors import World
+
+T = TypeVar("T")
+Statuses = Mapping[ClientUrl, MemberStatus | Unknown]
+
+
+def ask(read: Callable[[], T]) -> T | Unknown:
+    """The answer, or why there is none."""
+    try:
+        return read()
+    except (Unavailable, Refused) as trouble:
+        return trouble.unknown
+
+
+def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation:
+    """One round's facts."""
+    near = _near(world, me, policy)
+    asks = worth_asking(near, memory, policy)
+    o = replace(
+        near,
+        bucket=_bucket(world, asks, memory),
+        head=_head(world, asks, memory),
+        fleet=_fleet(world, asks, near, memory, policy),
+        lifecycle_target=ask(world.metadata.target_lifecycle_state) if Ask.LIFECYCLE in asks else NOT_ASKED,
+    )
+    o = _with_documents(world, o, memory)
+    return _with_others(world, o, memory, policy) if Ask.OTHERS in asks else o
+
+
+def _near(world: World, me: Me, policy: Policy) -> Observation:
+    """Our own disk, process and etcd; costs no request that leaves the instance, but for a quorum's read."""
+    process = ask(world.host.process)
+    near = Observation(
+        now=world.clock.now(),
+        nonce=world.clock.nonce(),
+        me=me,
+        disk=ask(world.host.disk),
+        etcd_version=ask(world.host.etcd_version),
+        process=process,
+    )
+    if not isinstance(process, EtcdRunning):
+        return near
+    endpoint = policy.client_url(me.private_ip)
+    local = ask(lambda: world.etcd.status(endpoint))
+    near = replace(near, local=local)
+    if not isinstance(local, MemberStatus) or local.is_learner or local.leader is None:
+        return near
+    return replace(near, membership=ask(lambda: world.etcd.membership(endpoint)))
+
+
+def _bucket(world: World, asks: frozenset[Ask], memory: Memory) -> BucketVerdict | Unknown:
+    if memory.bucket is not None:
+        return memory.bucket
+    return ask(world.bucket.verdict) if Ask.BUCKET in asks else NOT_ASKED
+
+
+def _head(world: World, asks: frozenset[Ask], memory: Memory) -> GenerationRecord | None | Unknown:
+    return ask(lambda: world.bucket.head(memory.head)) if Ask.HEAD in asks else NOT_ASKED
+
+
+def _fleet(
+    world: World, asks: frozenset[Ask], near: Observation, memory: Memory, policy: Policy
+) -> Fleet | Unknown:
+    if Ask.FLEET not in asks:
+        return NOT_ASKED
+    known = near.membership if isinstance(near.membership, Membership) else memory.membership
+    names = frozenset(InstanceId(each.name) for each in known.members if each.started) if known else frozenset()
+    return ask(lambda: world.cloud.fleet(names, groups_are_due(memory, near.now, policy)))
+
+
+def _with_documents(world: World, o: Observation, memory: Memory) -> Observation:
+    """What the bucket holds beside the head. Documents are written once: those seen are not read again."""
+    if o.head is None:
+        return _with_assembly(world, o)
+    record = memory.head if isinstance(o.head, Unknown) else o.head
+    if record is None:
+        return o
+    if memory.formed is not None and memory.head == record:
+        o = replace(o, formed=memory.formed)
+    elif not isinstance(o.head, Unknown):
+        o = replace(o, formed=ask(lambda: world.bucket.formed(record.generation)))
+    idle = not isinstance(o.process, EtcdRunning) and isinstance(o.disk, Disk) and o.disk.data is not Data.PRESENT
+    if idle and not isinstance(o.head, Unknown) and o.me.instance in record.founders:
+        o = replace(o, claim=ask(lambda: world.bucket.claim(record.generation, o.me.instance)))
+    return o
+
+
+def _with_assembly(world: World, o: Observation) -> Observation:
+    """Before the first generation: who else is here, and whether something is here that should not be."""
+    return replace(
+        o,
+        reports=ask(lambda: world.bucket.reports(FIRST)),
+        snapshots_exist=ask(world.bucket.snapshots_exist),
+    )
+
+
+def _with_others(world: World, o: Observation, memory: Memory, policy: Policy) -> Observation:
+    """The other members' status; and the member list through one of them where our own etcd gives none."""
+    endpoints = _endpoints(o, memory, policy)
+    if not endpoints:
+        return o
+    statuses = world.etcd.statuses(endpoints)
+    if isinstance(o.membership, Unknown):
+        o = replace(o, membership=_membership_through(world, o, memory, statuses))
+    return replace(o, answers=_answers(o, statuses))
+
+
+def _endpoints(o: Observation, memory: Memory, policy: Policy) -> Sequence[ClientUrl]:
+    """Where members may answer: the member list, the fleet, and the founders; ourselves apart."""
+    membership = o.membership if isinstance(o.membership, Membership) else memory.membership
+    fleet = o.fleet if isinstance(o.fleet, Fleet) else memory.fleet
+    record = o.head if isinstance(o.head, GenerationRecord) else memory.head
+    found: set[ClientUrl] = set()
+    if membership is not None:
+        found.update(url for each in membership.members for url in each.client_urls[:1])
+    if membership is None or isinstance(o.membership, Unknown):
+        ips = [each.private_ip for each in fleet.up] if fleet is not None else []
+        founders = record.founders.values() if record is not None else ()
+        ips += [urlsplit(url).hostname for url in founders]
+        found.update(policy.client_url(ip) for ip in ips if ip)
+    return sorted(found - {policy.client_url(o.me.private_ip)})
+
+
+def _membership_through(
+    world: World, o: Observation, memory: Memory, statuses: Statuses
+) -> Membership | Unknown:
+    """A list with a quorum behind it, from the first member of our own cluster that has a leader."""
+    ours = _cluster_id(o, memory)
+    answered = {url: each for url, each in statuses.items() if isinstance(each, MemberStatus)}
+    if not answered:
+        return Unknown(Ignorance.UNREACHABLE, "no other member answers")
+    related = [url for url, each in answered.items() if each.cluster_id == ours and not each.is_learner]
+    if not related:
+        return Unknown(Ignorance.FAILED, f"who answers belongs to another cluster than {ours}")
+    leading = [url for url in related if answered[url].leader is not None]
+    last = Unknown(Ignorance.FAILED, "the members that answer know no leader")
+    for url in sorted(leading, key=lambda each: (not answered[each].leads, each)):
+        found = ask(partial(world.etcd.membership, url))
+        if isinstance(found, Membership):
+            return found
+        last = found
+    return last
+
+
+def _cluster_id(o: Observation, memory: Memory) -> ClusterId | None:
+    """Whose member list we want: that of our data, or of the formed head."""
+    identity = o.disk.identity if isinstance(o.disk, Disk) else None
+    if identity is not None and identity.cluster_id is not None:
+        return identity.cluster_id
+    formed = o.formed if isinstance(o.formed, Formed) else memory.formed
+    return None if formed is None else formed.cluster_id
+
+
+def _answers(o: Observation, statuses: Statuses) -> Answers:
+    """By member: what those of the list said, and Unknown for those who said nothing."""
+    said = [each for each in statuses.values() if isinstance(each, MemberStatus)]
+    if isinstance(o.local, MemberStatus):
+        said.append(o.local)
+    if isinstance(o.membership, Unknown):
+        return Answers()
+    silent = Unknown(Ignorance.UNREACHABLE, "did not answer Status")
+    by_id: dict[MemberId, MemberStatus | Unknown] = {each.id: silent for each in o.membership.members}
+    cluster = o.membership.cluster_id
+    by_id.update({each.member_id: each for each in said if each.cluster_id == cluster and each.member_id in by_id})
+    return Answers(by_id)
