@@ -15,6 +15,7 @@ from agent.model.actions import (
     CallHuman,
     CreateGeneration,
     FileReport,
+    MembershipChange,
     Outcome,
     PromoteMember,
     Quarantine,
@@ -31,9 +32,8 @@ from agent.model.actions import (
 )
 from agent.model.cluster import Membership
 from agent.model.faults import Refused, Unavailable
-from agent.model.ids import ClientUrl
 from agent.model.observation import Observation
-from agent.world.doors import World
+from agent.world.doors import Bucket, Etcd, Host, World
 
 DONE = Result(Outcome.DONE)
 
@@ -52,30 +52,59 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
     match action:
         case Rest() | Wait() | CallHuman():
             return DONE
+        case FileReport() | CreateGeneration() | WriteClaim() | WriteFormed():
+            return _write(world.bucket, action)
+        case StampIdentity() | StartEtcd() | StopEtcd() | Quarantine():
+            return _done(lambda: _prepare(world.host, action))
+        case AddLearner() | PromoteMember() | RemoveMember() | UpdatePeerUrl():
+            return _done(lambda: _change(world.etcd, action, o))
+        case _:
+            assert_never(action)
+
+
+def _write(bucket: Bucket, action: FileReport | CreateGeneration | WriteClaim | WriteFormed) -> Result:
+    """To the bucket; what decides is written once, so losing a race is an answer and not an error."""
+    match action:
         case FileReport(generation=generation, report=report):
-            return _done(lambda: world.bucket.file_report(generation, report))
+            return _done(lambda: bucket.file_report(generation, report))
         case CreateGeneration(record=record):
-            return _once(world.bucket.create_generation(record), "another agent's record came first")
+            return _once(bucket.create_generation(record), "another agent's record came first")
         case WriteClaim(generation=generation, claim=claim):
-            return _once(world.bucket.write_claim(generation, claim), "a claim with another nonce exists")
+            return _once(bucket.write_claim(generation, claim), "a claim with another nonce exists")
         case WriteFormed(generation=generation, formed=formed):
-            return _once(world.bucket.write_formed(generation, formed), "formed.json says something else")
+            return _once(bucket.write_formed(generation, formed), "formed.json says something else")
+        case _:
+            assert_never(action)
+
+
+def _prepare(host: Host, action: StampIdentity | StartEtcd | StopEtcd | Quarantine) -> None:
+    """On this instance: its disk and its etcd process."""
+    match action:
         case StampIdentity(identity=identity, prepare=prepare):
-            return _done(lambda: world.host.stamp(identity, prepare))
+            host.stamp(identity, prepare)
         case StartEtcd(launch=launch):
-            return _done(lambda: world.host.start(launch))
+            host.start(launch)
         case StopEtcd():
-            return _done(world.host.stop)
+            host.stop()
         case Quarantine(why=why):
-            return _done(lambda: world.host.quarantine(why))
+            host.quarantine(why)
+        case _:
+            assert_never(action)
+
+
+def _change(etcd: Etcd, action: MembershipChange, o: Observation) -> None:
+    """The cluster's membership, through the member that the list was read from: a quorum stands behind it."""
+    assert isinstance(o.membership, Membership), "no membership change without a list (objections)"
+    endpoint = o.membership.via
+    match action:
         case AddLearner(peer_url=url):
-            return _done(lambda: world.etcd.add_learner(_endpoint(o), url))
+            etcd.add_learner(endpoint, url)
         case PromoteMember(member=member):
-            return _done(lambda: world.etcd.promote(_endpoint(o), member))
+            etcd.promote(endpoint, member)
         case RemoveMember(member=member):
-            return _done(lambda: world.etcd.remove(_endpoint(o), member))
+            etcd.remove(endpoint, member)
         case UpdatePeerUrl(member=member, peer_url=url):
-            return _done(lambda: world.etcd.update_peer_url(_endpoint(o), member, url))
+            etcd.update_peer_url(endpoint, member, url)
         case _:
             assert_never(action)
 
@@ -87,9 +116,3 @@ def _done(effect: Callable[[], object]) -> Result:
 
 def _once(won: bool, lost: str) -> Result:
     return DONE if won else Result(Outcome.STALE, lost)
-
-
-def _endpoint(o: Observation) -> ClientUrl:
-    """Membership changes go through the member that the list was read from: a quorum stands behind it."""
-    assert isinstance(o.membership, Membership), "no membership change without a list (objections)"
-    return o.membership.via

@@ -50,14 +50,10 @@ def play(world: World, me: Me, memory: Memory, policy: Policy) -> Round:
     result = act(world, planned.decision.action, planned.observation)
     memory = remember_result(planned.memory, planned.decision, result, world.clock.now())
     pause = pace(planned.decision, result, planned.observation, memory, policy)
-    return Round(
-        planned.observation, planned.decided, planned.objections, planned.decision, result, memory, pause
-    )
+    return Round(planned.observation, planned.decided, planned.objections, planned.decision, result, memory, pause)
 
 
-def pace(
-    decision: Decision, result: Result, o: Observation, memory: Memory, policy: Policy
-) -> timedelta:
+def pace(decision: Decision, result: Result, o: Observation, memory: Memory, policy: Policy) -> timedelta:
     """How long until the next look. After an effect at once; while all is well, seldom."""
     if isinstance(decision.action, Rest):
         return _resting(o, memory, policy)
@@ -76,9 +72,7 @@ def _resting(o: Observation, memory: Memory, policy: Policy) -> timedelta:
     return policy.leader_interval if o.beside_the_leader else policy.loop_interval
 
 
-def run(
-    world: World, policy: Policy, me: Me, tell: Callable[[Round], None], stopping: Callable[[], bool]
-) -> None:
+def run(world: World, policy: Policy, me: Me, tell: Callable[[Round], None], stopping: Callable[[], bool]) -> None:
     """Rounds until `stopping`. `tell` reads each round (logs, metrics, status) and never steers."""
     memory = Memory()
     while not stopping():

@@ -79,13 +79,11 @@ def _bucket(world: World, asks: frozenset[Ask], memory: Memory) -> BucketVerdict
     return ask(world.bucket.verdict) if Ask.BUCKET in asks else NOT_ASKED
 
 
-def _head(world: World, asks: frozenset[Ask], memory: Memory) -> GenerationRecord | None | Unknown:
+def _head(world: World, asks: frozenset[Ask], memory: Memory) -> GenerationRecord | Unknown | None:
     return ask(lambda: world.bucket.head(memory.head)) if Ask.HEAD in asks else NOT_ASKED
 
 
-def _fleet(
-    world: World, asks: frozenset[Ask], near: Observation, memory: Memory, policy: Policy
-) -> Fleet | Unknown:
+def _fleet(world: World, asks: frozenset[Ask], near: Observation, memory: Memory, policy: Policy) -> Fleet | Unknown:
     if Ask.FLEET not in asks:
         return NOT_ASKED
     known = near.membership if isinstance(near.membership, Membership) else memory.membership
@@ -146,9 +144,7 @@ def _endpoints(o: Observation, memory: Memory, policy: Policy) -> Sequence[Clien
     return sorted(found - {policy.client_url(o.me.private_ip)})
 
 
-def _membership_through(
-    world: World, o: Observation, memory: Memory, statuses: Statuses
-) -> Membership | Unknown:
+def _membership_through(world: World, o: Observation, memory: Memory, statuses: Statuses) -> Membership | Unknown:
     """A list with a quorum behind it, from the first member of our own cluster that has a leader."""
     ours = _cluster_id(o, memory)
     answered = {url: each for url, each in statuses.items() if isinstance(each, MemberStatus)}

@@ -50,9 +50,7 @@ def _claim_the_start(s: Situation, record: GenerationRecord) -> Decision | None:
     if identity is not None and _prepared(s, identity, record):
         claim = Claim(s.me.instance, identity.nonce)
         return do(WriteClaim(record.generation, claim), f"founder of generation {record.generation}: claim the start")
-    fresh = Identity(
-        s.policy.cluster, s.me.instance, record.generation, Stage.STARTING, s.o.nonce, s.me.peer_url
-    )
+    fresh = Identity(s.policy.cluster, s.me.instance, record.generation, Stage.STARTING, s.o.nonce, s.me.peer_url)
     because = f"founder of generation {record.generation}: prepare the disk before claiming"
     return do(StampIdentity(fresh, prepare=True), because)
 

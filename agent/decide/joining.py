@@ -66,7 +66,9 @@ def _start_joined(s: Situation, identity: Identity, membership: Membership) -> D
         return do(StampIdentity(fresh), f"our entry {identity.member_id} was removed before we started: ask anew")
     if entry.started:
         return _remove_own(s, entry, membership, "it has run, and its disk is gone")
-    cluster = [(str(each.name or each.id), url) for each in membership.members if each != entry for url in each.peer_urls]
+    cluster = [
+        (str(each.name or each.id), url) for each in membership.members if each != entry for url in each.peer_urls
+    ]
     launch = Launch(s.me.instance, s.me.peer_url, "existing", "", ((s.me.instance, s.me.peer_url), *cluster))
     return do(StartEtcd(launch), f"the cluster holds the entry {entry.id} for us")
 
@@ -75,9 +77,7 @@ def _add(s: Situation, identity: Identity, membership: Membership) -> Decision:
     """We were about to ask for an entry: adopt the one that is there, or ask."""
     for entry in membership.at(s.me.peer_url):
         if not entry.started and entry.is_learner:
-            joined = replace(
-                identity, stage=Stage.JOINING, member_id=entry.id, cluster_id=membership.cluster_id
-            )
+            joined = replace(identity, stage=Stage.JOINING, member_id=entry.id, cluster_id=membership.cluster_id)
             return do(StampIdentity(joined), f"the cluster holds the unstarted learner {entry.id} at our address")
     reaping = _reap_own(s, membership)
     if reaping is not None:
@@ -114,7 +114,5 @@ def _remove_own(s: Situation, entry: Member, membership: Membership, why: str) -
 
 
 def _prepare(s: Situation, record: GenerationRecord) -> Decision:
-    fresh = Identity(
-        s.policy.cluster, s.me.instance, record.generation, Stage.ADDING, s.o.nonce, s.me.peer_url
-    )
+    fresh = Identity(s.policy.cluster, s.me.instance, record.generation, Stage.ADDING, s.o.nonce, s.me.peer_url)
     return do(StampIdentity(fresh, prepare=True), f"an empty disk: about to join generation {record.generation}")

@@ -162,7 +162,7 @@ Action = (
     | UpdatePeerUrl
 )
 
-MEMBERSHIP_CHANGES = (AddLearner, PromoteMember, RemoveMember, UpdatePeerUrl)
+MembershipChange = AddLearner | PromoteMember | RemoveMember | UpdatePeerUrl
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ def voter_target(desired_capacity: int) -> int:
     An even number of voters tolerates no more failures than the odd number below it, except that one of
     two cannot survive at all. Above seven, each write waits for more disks than it is worth (etcd's FAQ).
     """
-    if desired_capacity <= 2:  # noqa: PLR2004 - one and two stand for themselves
+    if desired_capacity <= 2:
         return max(1, desired_capacity)
     return min(7, desired_capacity - (1 - desired_capacity % 2))
 

@@ -20,9 +20,7 @@ class InstanceState(StrEnum):
     STOPPED = "stopped"
 
 
-LIVE = frozenset(
-    {InstanceState.PENDING, InstanceState.RUNNING, InstanceState.STOPPING, InstanceState.STOPPED}
-)
+LIVE = frozenset({InstanceState.PENDING, InstanceState.RUNNING, InstanceState.STOPPING, InstanceState.STOPPED})
 """States from which an instance can come back with its disk."""
 
 UP = frozenset({InstanceState.PENDING, InstanceState.RUNNING})

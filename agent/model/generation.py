@@ -189,7 +189,7 @@ class _Document:
         value = json.loads(text) if isinstance(text, str) else text
         if not isinstance(value, Mapping):
             message = f"expected a JSON object, got {type(value).__name__}"
-            raise ValueError(message)  # noqa: TRY004 - one kind of error for a document that makes no sense
+            raise ValueError(message)
         self.value = value
 
     def _get(self, key: str, kind: type[T]) -> T:

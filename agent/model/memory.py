@@ -154,16 +154,12 @@ def _remember_cluster(memory: Memory, o: Observation) -> Memory:
     )
 
 
-def _silent_since(
-    memory: Memory, membership: Membership, answers: Answers, now: datetime
-) -> dict[MemberId, datetime]:
+def _silent_since(memory: Memory, membership: Membership, answers: Answers, now: datetime) -> dict[MemberId, datetime]:
     asked = [member.id for member in membership.members if member.id in answers.of]
     return {each: memory.silent_since.get(each, now) for each in asked if not answers.answered(each)}
 
 
-def _learners(
-    memory: Memory, membership: Membership, answers: Answers, now: datetime
-) -> dict[MemberId, Progress]:
+def _learners(memory: Memory, membership: Membership, answers: Answers, now: datetime) -> dict[MemberId, Progress]:
     return {
         learner.id: _progress(memory.learners.get(learner.id), answers.of.get(learner.id), now)
         for learner in membership.learners
@@ -188,8 +184,6 @@ def _remember_process(memory: Memory, o: Observation) -> Memory:
             return replace(memory, etcd_running_since=since, etcd_short_lives=lives)
         case EtcdStopped() if memory.etcd_running_since is not None:
             lives = memory.etcd_short_lives + 1
-            return replace(
-                memory, etcd_running_since=None, etcd_ended_at=o.now, etcd_short_lives=lives
-            )
+            return replace(memory, etcd_running_since=None, etcd_ended_at=o.now, etcd_short_lives=lives)
         case _:
             return memory

@@ -59,12 +59,12 @@ class Observation:
     answers: Answers = field(default_factory=Answers)
     fleet: Fleet | Unknown = NOT_ASKED
     bucket: BucketVerdict | Unknown = NOT_ASKED
-    head: GenerationRecord | None | Unknown = NOT_ASKED  # None: there is no generation yet
-    formed: Formed | None | Unknown = NOT_ASKED  # of the head
-    claim: Claim | None | Unknown = NOT_ASKED  # our own, of the head
+    head: GenerationRecord | Unknown | None = NOT_ASKED  # None: there is no generation yet
+    formed: Formed | Unknown | None = NOT_ASKED  # of the head
+    claim: Claim | Unknown | None = NOT_ASKED  # our own, of the head
     reports: tuple[FiledReport, ...] | Unknown = NOT_ASKED  # for the head, or for generation 1
     snapshots_exist: bool | Unknown = NOT_ASKED
-    lifecycle_target: str | None | Unknown = NOT_ASKED  # IMDS target-lifecycle-state
+    lifecycle_target: str | Unknown | None = NOT_ASKED  # IMDS target-lifecycle-state
 
     @property
     def beside_the_leader(self) -> bool:
