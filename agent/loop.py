@@ -6,7 +6,6 @@ An agent's end is not a member's end: nothing here stops etcd or changes members
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 
 from agent.act import act
@@ -17,21 +16,9 @@ from agent.model.actions import CallHuman, Decision, Outcome, Rest, Result, Wait
 from agent.model.memory import Memory, remember, remember_result
 from agent.model.observation import Me, Observation
 from agent.model.policy import Policy
+from agent.model.round import Round
 from agent.observe import observe
 from agent.world.doors import World
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What one round saw, decided and did, and how long to rest before the next."""
-
-    observation: Observation
-    decided: Decision  # what the rules asked for
-    objections: tuple[str, ...]
-    decision: Decision  # what was carried out: a veto's wait, or the same
-    result: Result
-    memory: Memory
-    pause: timedelta
 
 
 def plan(world: World, me: Me, memory: Memory, policy: Policy) -> Round:

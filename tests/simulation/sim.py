@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
-from agent.loop import Round, play
+from agent.loop import play
 from agent.model.actions import Launch
 from agent.model.cluster import Member, Membership, MemberStatus, quorum_of
 from agent.model.disk import Data, Disk, EtcdProcess, EtcdRunning, EtcdStopped, Identity
@@ -29,6 +29,7 @@ from agent.model.known import Ignorance, Unknown
 from agent.model.memory import Memory
 from agent.model.observation import BucketSound, BucketUnsound, BucketVerdict, Me
 from agent.model.policy import Policy
+from agent.model.round import Round
 from agent.world.doors import World
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
