@@ -1,0 +1,196 @@
+"""The door to etcd, on python-etcd3's channels and messages; what those lack is in `etcd_wire.proto`.
+
+House rules. Every call has a deadline: an established connection to a frozen server hangs for ever without one.
+The stubs are called directly, because python-etcd3's own methods take no deadline and lose the error's text.
+Nothing is retried. Channels are kept in `etcd_channels`, errors told apart in `etcd_errors`. These four files are
+all that knows the library, so that another can take its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from time import perf_counter
+from typing import Any, TypeVar
+
+import grpc
+
+from agent.model.cluster import Member, Membership, MemberStatus
+from agent.model.faults import Refused, Unavailable
+from agent.model.ids import ClientUrl, ClusterId, MemberId, PeerUrl
+from agent.model.known import Ignorance, Unknown
+from agent.world.etcd_channels import Answer, Link, Links, Method, Request, TlsFiles
+from agent.world.etcd_errors import trouble
+from agent.world.etcd_library import etcdrpc, wire
+
+T = TypeVar("T")
+
+OnCall = Callable[[str, str, float], None]
+"""Hears of every call: its method, its result (`ok`, `refused` or an `Ignorance`) and its seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long to wait for an answer."""
+
+    status: timedelta = timedelta(seconds=2)
+    read: timedelta = timedelta(seconds=3)  # `membership`: both of its calls together
+    change: timedelta = timedelta(seconds=10)  # etcd itself gives up after 7 s, and its answer is worth having
+
+
+class EtcdDoor:
+    """`agent.world.doors.Etcd` over the network. May be used from several threads.
+
+    TLS is spoken where the endpoint's URL says `https`.
+    """
+
+    def __init__(
+        self,
+        tls: TlsFiles | None = None,
+        deadlines: Deadlines | None = None,
+        on_call: OnCall = lambda *_: None,
+    ) -> None:
+        self._links = Links(tls)
+        self._deadlines = deadlines or Deadlines()
+        self._on_call = on_call
+
+    def status(self, endpoint: ClientUrl) -> MemberStatus:
+        """What this member says of itself; it answers without a leader, too."""
+        link = self._links.to(endpoint)
+        return _status_from(endpoint, self._call(link, link.status, wire.StatusRequest(), self._deadlines.status))
+
+    def statuses(self, endpoints: Sequence[ClientUrl]) -> Mapping[ClientUrl, MemberStatus | Unknown]:
+        """All at once, within one Status deadline."""
+        asked = {endpoint: _attempt(partial(self._ask_status, endpoint)) for endpoint in endpoints}
+        return {
+            endpoint: pending if isinstance(pending, Unknown) else _attempt(pending)
+            for endpoint, pending in asked.items()
+        }
+
+    def membership(self, endpoint: ClientUrl) -> Membership:
+        """The member list that a quorum stands behind, also where etcd answers it from one member's memory (3.4).
+
+        The order is the proof: a linearizable read succeeds only once its member has applied everything that was
+        committed when the read began, membership changes included, so what the same member lists afterwards is
+        no older than that. In the other order it could be. From 3.5 on etcd makes the list itself linearizable
+        when asked; 3.4 ignores the question.
+        """
+        link = self._links.to(endpoint)
+        end = perf_counter() + self._deadlines.read.total_seconds()
+        read = self._call(link, link.range, ANY_READ, self._deadlines.read)
+        left = timedelta(seconds=end - perf_counter())
+        listed = self._call(link, link.member_list, wire.MemberListRequest(linearizable=True), left)
+        if _answerer(read) != _answerer(listed):
+            raise Unavailable(Ignorance.MALFORMED, f"{endpoint}: two members answered in turn: is it a proxy?")
+        return Membership(
+            ClusterId(listed.header.cluster_id), tuple(_member_from(each) for each in listed.members), via=endpoint
+        )
+
+    def add_learner(self, endpoint: ClientUrl, peer_url: PeerUrl) -> MemberId:
+        """The new learner's ID. etcd takes it only while it has been connected to its voters for 5 s."""
+        link = self._links.to(endpoint)
+        request = wire.MemberAddRequest(peerURLs=[peer_url], isLearner=True)
+        try:
+            answer = self._call(link, link.member_add, request, self._deadlines.change)
+        except Refused as refusal:
+            if "member not found" not in str(refusal):
+                raise
+            # etcd makes the ID from peer URL, token and the second, and takes a removed ID never again
+            detail = f"{refusal}: this URL's last member was removed within the same second"
+            raise Refused(detail, refusal.unknown.why) from refusal
+        return MemberId(answer.member.ID)
+
+    def promote(self, endpoint: ClientUrl, member: MemberId) -> None:
+        """Make a learner a voter; refused until it is in sync with the leader. Best asked of the leader."""
+        link = self._links.to(endpoint)
+        self._call(link, link.member_promote, wire.MemberPromoteRequest(ID=member), self._deadlines.change)
+
+    def remove(self, endpoint: ClientUrl, member: MemberId) -> None:
+        """Take a member out; refused with "member not found" when it is out already."""
+        link = self._links.to(endpoint)
+        self._call(link, link.member_remove, etcdrpc.MemberRemoveRequest(ID=member), self._deadlines.change)
+
+    def update_peer_url(self, endpoint: ClientUrl, member: MemberId, peer_url: PeerUrl) -> None:
+        """Replace all peer URLs of a voter. Of a learner: never, etcd before 3.5.31 makes it a voter by that."""
+        link = self._links.to(endpoint)
+        request = etcdrpc.MemberUpdateRequest(ID=member, peerURLs=[peer_url])
+        self._call(link, link.member_update, request, self._deadlines.change)
+
+    def close(self) -> None:
+        """Close every channel; the next call opens the one it needs."""
+        self._links.close()
+
+    def _call(self, link: Link, method: Method[Request, Answer], request: Request, deadline: timedelta) -> Answer:
+        timeout = max(0.0, deadline.total_seconds())
+        return self._told(link, method, perf_counter(), lambda: method.call(request, timeout=timeout))
+
+    def _ask_status(self, endpoint: ClientUrl) -> Callable[[], MemberStatus]:
+        """Send the question now; what is returned waits for the answer, and raises what `status` raises."""
+        link = self._links.to(endpoint)
+        started, timeout = perf_counter(), self._deadlines.status.total_seconds()
+        future = link.status.call.future(wire.StatusRequest(), timeout=timeout)
+        return lambda: _status_from(endpoint, self._told(link, link.status, started, future.result))
+
+    def _told(
+        self, link: Link, method: Method[Request, Answer], started: float, answered: Callable[[], Answer]
+    ) -> Answer:
+        """The answer, or our error for its failure; either way the metrics hear of it."""
+        try:
+            answer = answered()
+        except grpc.RpcError as error:
+            fault = trouble(f"{method.name} at {link.endpoint}", *_code_and_details(error))
+            result = "refused" if isinstance(fault, Refused) else fault.unknown.why.value
+            self._on_call(method.name, result, perf_counter() - started)
+            raise fault from error
+        self._on_call(method.name, "ok", perf_counter() - started)
+        return answer
+
+
+ANY_READ = etcdrpc.RangeRequest(key=b"\0", count_only=True)
+"""The cheapest linearizable read: whether there is a key of one zero byte."""
+
+
+def _code_and_details(error: Any) -> tuple[grpc.StatusCode, str]:  # every RpcError of a call is a grpc.Call, too
+    return error.code(), error.details() or ""
+
+
+def _attempt(ask: Callable[[], T]) -> T | Unknown:
+    try:
+        return ask()
+    except (Unavailable, Refused) as fault:
+        return fault.unknown
+
+
+def _answerer(answer: wire.MemberListResponse) -> tuple[int, int]:
+    return answer.header.cluster_id, answer.header.member_id
+
+
+def _status_from(endpoint: ClientUrl, said: wire.StatusResponse) -> MemberStatus:
+    if not said.header.member_id or not said.header.cluster_id:
+        raise Unavailable(Ignorance.MALFORMED, f"Status at {endpoint}: an answer from no member: is it a proxy?")
+    return MemberStatus(
+        member_id=MemberId(said.header.member_id),
+        cluster_id=ClusterId(said.header.cluster_id),
+        version=said.version,
+        leader=MemberId(said.leader) if said.leader else None,
+        raft_term=said.raftTerm,
+        committed_index=said.raftIndex,
+        applied_index=said.raftAppliedIndex,
+        is_learner=said.isLearner,
+        db_size_bytes=said.dbSize,
+        revision=said.header.revision,
+        errors=tuple(said.errors),
+        db_size_in_use_bytes=said.dbSizeInUse,
+    )
+
+
+def _member_from(member: wire.Member) -> Member:
+    return Member(
+        MemberId(member.ID),
+        member.name,
+        tuple(PeerUrl(url) for url in member.peerURLs),
+        tuple(ClientUrl(url) for url in member.clientURLs),
+        member.isLearner,
+    )
