@@ -1,0 +1,184 @@
+"""Every metric of the agent: its name, help and labels in one place, and one method for each thing that happens.
+
+House rules:
+* Names follow Prometheus: `etcd_asg_agent_`, base units, `_total` for counters, `_info` for facts that are labels.
+* Labels come from bounded enums, never from error texts, addresses or IDs; only `identity_info` names us, once.
+* Unknown is not zero: a gauge whose fact could not be read is NaN, on which no comparison in an alert holds.
+* The registry is a value, not the library's global one: two agents in one process (tests, the lab) do not mix.
+"""
+
+import math
+import platform
+from collections.abc import Collection, Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+MEMBER_STATES = ("voter", "learner", "unstarted", "unreachable")
+OTHER = "other"
+"""The label of a value that nobody announced: a bug in the caller, but no reason for unbounded series."""
+
+_CALL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LOOP_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+
+
+class Metrics:
+    """Counts what happens. Each method is cheap, keeps nothing but numbers and may be called from any thread."""
+
+    def __init__(self, *, version: str, rules: Collection[str], blockers: Collection[str]) -> None:
+        """`rules` and `blockers` are all the names there are: each has its series from the start, at zero."""
+        # `_created` series double the size of a scrape, and nobody alerts on them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry = CollectorRegistry()
+        self._rules, self._blockers = tuple(rules), tuple(blockers)
+        ProcessCollector(registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"etcd_asg_agent_{name}", text, labels, registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"etcd_asg_agent_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"etcd_asg_agent_{name}", text, labels, registry=registry, buckets=buckets)
+
+        build = gauge("build_info", "1, with the versions of the agent and of Python as labels.", "version", "python")
+        build.labels(version, platform.python_version()).set(1)
+        self._identity = gauge(
+            "identity_info",
+            "1, with who this agent and its member are as labels.",
+            *("cluster", "instance", "zone", "member_id", "cluster_id"),
+        )
+
+        self._generation = gauge("generation", "The generation this instance's data belongs to; 0 for none.")
+        self._member = gauge("member", "1 if this instance's etcd is a started member of the cluster, else 0.")
+        self._learner = gauge("learner", "1 if this instance's member is a learner, else 0.")
+        self._leader = gauge("leader", "1 if this instance's member is the raft leader, else 0.")
+        self._has_leader = gauge("has_leader", "1 if this instance's member sees a raft leader, else 0.")
+        self._margin = gauge(
+            "quorum_margin", "Voters that answer, less the quorum: how many more may fail; below 0 there is no quorum."
+        )
+        self._members = gauge("members", "Members of the cluster by state, as this agent sees them.", "state")
+
+        self._decisions = counter("decisions_total", "Rounds by the rule that decided them.", "rule")
+        self._decision = gauge("decision", "1 for the rule that decided the last round, 0 for the others.", "rule")
+        self._blocked = gauge("blocked", "1 for what the agent waits for, 0 for everything else.", "reason")
+        self._needs_human = gauge(
+            "needs_human", "1 while facts contradict each other and the agent has stopped acting: somebody has to look."
+        )
+        self._vetoes = counter("vetoes_total", "Decisions that the independent second look refused.")
+        self._actions = counter("actions_total", "Changes to the world by what became of them.", "action", "outcome")
+        self._unknown = counter(
+            "unknown_reads_total", "Reads that gave no fact, by door and by why.", "door", "ignorance"
+        )
+
+        self._aws = counter(
+            "aws_requests_total", "HTTP requests to AWS, by what became of them.", "service", "operation", "result"
+        )
+        self._aws_seconds = histogram(
+            "aws_request_seconds", "Duration of calls to AWS.", _CALL_SECONDS, "service", "operation"
+        )
+        self._etcd = counter("etcd_requests_total", "Requests to etcd, by what became of them.", "method", "result")
+        self._etcd_seconds = histogram("etcd_request_seconds", "Duration of calls to etcd.", _CALL_SECONDS, "method")
+
+        self._loop_seconds = histogram(
+            "loop_seconds", "Duration of one round: observe, decide and act, without the rest after it.", _LOOP_SECONDS
+        )
+        self._last_loop = gauge(
+            "last_successful_loop_timestamp_seconds", "When the last round ended without an error, in Unix time."
+        )
+        self._start_at_zero()
+
+    def _start_at_zero(self) -> None:
+        """Alerts and rates need a series to be there before its first event."""
+        self.observed()
+        for rule in self._rules:
+            self._decisions.labels(rule)
+            self._decision.labels(rule)
+        for reason in self._blockers:
+            self._blocked.labels(reason)
+
+    def identity(
+        self, *, cluster: str, instance: str, zone: str = "", member_id: str = "", cluster_id: str = ""
+    ) -> None:
+        """Who we are; the former answer, if it was another, goes."""
+        self._identity.clear()
+        self._identity.labels(cluster, instance, zone, member_id, cluster_id).set(1)
+
+    def observed(
+        self,
+        *,
+        generation: int | None = None,
+        member: bool | None = None,
+        learner: bool | None = None,
+        leader: bool | None = None,
+        has_leader: bool | None = None,
+        quorum_margin: int | None = None,
+        members: Mapping[str, int] | None = None,
+    ) -> None:
+        """What the last look showed. None: unknown. `members` counts them by MEMBER_STATES; a missing state is 0."""
+        self._generation.set(_known(generation))
+        self._member.set(_known(member))
+        self._learner.set(_known(learner))
+        self._leader.set(_known(leader))
+        self._has_leader.set(_known(has_leader))
+        self._margin.set(_known(quorum_margin))
+        for state in MEMBER_STATES:
+            self._members.labels(state).set(_known(None if members is None else members.get(state, 0)))
+
+    def unknown_read(self, door: str, ignorance: str) -> None:
+        """A read gave no fact. `door` is which, `ignorance` is why; both from enums."""
+        self._unknown.labels(door, ignorance).inc()
+
+    def decided(self, rule: str, *, blocked: str | None = None, needs_human: bool = False) -> None:
+        """The rule that spoke in this round; what is waited for, if anything; and whether a person is called."""
+        rule = _bounded(rule, self._rules)
+        self._decisions.labels(rule).inc()
+        for each in (*self._rules, OTHER):
+            self._decision.labels(each).set(each == rule)
+        reason = None if blocked is None else _bounded(blocked, self._blockers)
+        for each in (*self._blockers, OTHER):
+            self._blocked.labels(each).set(each == reason)
+        self._needs_human.set(needs_human)
+
+    def vetoed(self) -> None:
+        """The second look refused what the rules decided."""
+        self._vetoes.inc()
+
+    def acted(self, action: str, outcome: str) -> None:
+        """One effect and what became of it; both from the model's enums."""
+        self._actions.labels(action, outcome).inc()
+
+    def aws_call(self, service: str, operation: str, result: str, seconds: float) -> None:
+        """One HTTP request to AWS. `result` is `ok` or the kind of failure, never a text."""
+        self._aws.labels(service, operation, result).inc()
+        self._aws_seconds.labels(service, operation).observe(seconds)
+
+    def etcd_call(self, method: str, result: str, seconds: float) -> None:
+        """One request to an etcd. `result` is `ok` or the kind of failure, never a text."""
+        self._etcd.labels(method, result).inc()
+        self._etcd_seconds.labels(method).observe(seconds)
+
+    def looped(self, seconds: float, ended_at: float) -> None:
+        """A round ended without an error: how long it took, and when in Unix time."""
+        self._loop_seconds.observe(seconds)
+        self._last_loop.set(ended_at)
+
+    def exposition(self) -> tuple[bytes, str]:
+        """What a scrape gets, and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _bounded(label: str, names: Collection[str]) -> str:
+    return label if label in names else OTHER
