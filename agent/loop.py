@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from agent.act import act
 from agent.decide import decide, object_to
-from agent.decide.attention import is_spare, waiting_interval
+from agent.decide.attention import waiting_interval
 from agent.decide.objections import veto
 from agent.model.actions import CallHuman, Decision, Outcome, Rest, Result, Wait
 from agent.model.memory import Memory, remember, remember_result
@@ -54,8 +54,6 @@ def pace(decision: Decision, result: Result, o: Observation, memory: Memory, pol
 def _resting(o: Observation, memory: Memory, policy: Policy) -> timedelta:
     if memory.silent_since:
         return policy.busy_interval
-    if memory.learners and o.beside_the_leader and not is_spare(o, memory):
-        return policy.leader_interval
     return policy.leader_interval if o.beside_the_leader else policy.loop_interval
 
 
