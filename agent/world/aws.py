@@ -1,0 +1,130 @@
+"""One session with AWS for all of its services: explicit timeouts, one request a call, every call counted.
+
+House rules. Nothing is retried here but a read whose kept-alive connection the other side had closed: `agent.loop` is
+the retry, and a retried write would hide that its first answer was lost. The region is always given: nothing of
+botocore's may go looking for one. Endpoints and credentials are found by botocore's own rules (`AWS_ENDPOINT_URL*`,
+environment, IMDS at `AWS_EC2_METADATA_SERVICE_ENDPOINT`).
+
+Memory: of EC2 an API version of 2016 is used where botocore still carries it. It has all that we ask, AWS serves it
+for good, and its description takes 14 MB less than today's (measured with botocore 1.44: 54 against 68 MB for the
+three clients).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from threading import Lock
+from time import perf_counter
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    DataNotFoundError,
+    UnknownServiceError,
+)
+from botocore.parsers import ResponseParserError
+
+from agent.model.faults import Trouble
+from agent.world.aws_errors import AlreadyThere, Asked, NotFound, trouble
+
+OnCall = Callable[[str, str, str, float], None]
+"""Hears of every call: service, operation, result (`ok`, `not-found`, `exists` or an `Ignorance`) and its seconds."""
+
+SLIM_API_VERSIONS = {"ec2": "2016-09-15"}
+
+METHODS = {
+    "DescribeAutoScalingGroups": "describe_auto_scaling_groups",
+    "DescribeInstances": "describe_instances",
+    "DescribeScalingActivities": "describe_scaling_activities",
+    "DescribeWarmPool": "describe_warm_pool",
+    "GetBucketLifecycleConfiguration": "get_bucket_lifecycle_configuration",
+    "GetObject": "get_object",
+    "ListObjectsV2": "list_objects_v2",
+    "PutObject": "put_object",
+}
+"""Every AWS operation that the agent uses, and boto3's name of it. The instance role needs no other."""
+
+
+class Aws:
+    """Makes clients as they are needed, and calls. May be used from several threads."""
+
+    def __init__(
+        self,
+        region: str,
+        connect_timeout: timedelta = timedelta(seconds=2),
+        read_timeout: timedelta = timedelta(seconds=5),
+        on_call: OnCall = lambda *_: None,
+    ) -> None:
+        assert region, "a region is always given"
+        core = botocore.session.Session()
+        core.set_config_variable("metadata_service_timeout", 2)
+        core.set_config_variable("metadata_service_num_attempts", 3)
+        self._session = boto3.Session(botocore_session=core, region_name=region)
+        self._config = Config(
+            region_name=region,
+            connect_timeout=connect_timeout.total_seconds(),
+            read_timeout=read_timeout.total_seconds(),
+            retries={"mode": "standard", "total_max_attempts": 1},
+            user_agent_extra="etcd-asg-agent",
+        )
+        self._on_call = on_call
+        self._clients: dict[str, Any] = {}
+        self._making = Lock()
+
+    def call(self, asked: Asked, **parameters: Any) -> Mapping[str, Any]:
+        """The answer, with `Body` read to its end where there is one. Raises `Trouble`, never botocore's errors."""
+        started, result = perf_counter(), "ok"
+        try:
+            return self._answer(asked, parameters)
+        except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
+            found = trouble(error, asked)
+            result = _result(found)
+            raise found from error
+        finally:
+            self._on_call(asked.service, asked.operation, result, perf_counter() - started)
+
+    def _answer(self, asked: Asked, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        method = getattr(self._client(asked.service), METHODS[asked.operation])
+        try:
+            return _with_body(method(**parameters))
+        except ConnectionClosedError:
+            if asked.operation.startswith("Put"):
+                raise
+            return _with_body(method(**parameters))  # most often a kept-alive connection that had grown old
+
+    def _client(self, service: str) -> Any:
+        with self._making:  # making clients is not safe in several threads; using them is
+            if service not in self._clients:
+                self._clients[service] = self._new_client(service)
+            return self._clients[service]
+
+    def _new_client(self, service: str) -> Any:
+        make: Any = self._session.client
+        version = SLIM_API_VERSIONS.get(service)
+        if version is not None:
+            try:
+                return make(service, api_version=version, config=self._config)
+            except (DataNotFoundError, UnknownServiceError):
+                pass  # a later botocore without it: the current one will do
+        return make(service, config=self._config)
+
+
+def _with_body(answer: dict[str, Any]) -> dict[str, Any]:
+    body = answer.get("Body")
+    return answer if body is None else {**answer, "Body": body.read()}
+
+
+def _result(found: Trouble) -> str:
+    """A bounded label: a 404 or a 412 is an answer, not a failure."""
+    if isinstance(found, NotFound):
+        return "not-found"
+    if isinstance(found, AlreadyThere):
+        return "exists"
+    unknown = getattr(found, "unknown", None)
+    return str(unknown.why) if unknown is not None else "refused"

@@ -1,0 +1,192 @@
+"""The door to EC2 and Auto Scaling: who is in the fleet, and who can never come back.
+
+House rules. An answer is every page of it, or none. A listing without this very instance is no answer: EC2 lists what
+it knows by now, and we exist. While nothing changes, one look is one DescribeInstances. "EC2 does not know it" is only
+ever said of an ID that was asked for by ID; of other names (a member that somebody added by hand) nothing is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from agent.model.faults import Refused, Unavailable
+from agent.model.fleet import Fleet, Group, Instance, InstanceState
+from agent.model.ids import InstanceId
+from agent.model.known import Ignorance
+from agent.world.aws import Aws
+from agent.world.aws_errors import Asked
+
+GROUP_TAG = "aws:autoscaling:groupName"
+INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
+ENDED = re.compile(r"Terminating EC2 instance: (i-[0-9a-f]+)\b")
+IDS_PER_CALL = 200
+"""EC2 takes at most 200 values in a filter."""
+ACTIVITY_PAGES = 10
+"""Activities come newest first, 100 a page, for six weeks; what is further back has been forgotten by EC2 anyway."""
+
+Filters = Sequence[Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The groups as last read, for which live instances, and what they say of each instance."""
+
+    groups: tuple[Group, ...]
+    lifecycle: Mapping[InstanceId, str]
+    read_for: frozenset[InstanceId]
+
+
+class Ec2Cloud:
+    """`agent.world.doors.Cloud` on AWS. Without tags, the fleet is this instance's own Auto Scaling group."""
+
+    def __init__(self, aws: Aws, me: InstanceId, tags: Sequence[tuple[str, str]] = ()) -> None:
+        self._aws = aws
+        self._me = me
+        self._tags = tuple(tags)
+        self._own_group: str | None = None
+        self._groups: Groups | None = None
+
+    def fleet(self, also: frozenset[InstanceId], desired_capacity_too: bool) -> Fleet:
+        listed = self._listed()
+        if self._me not in listed:
+            self._own_group = None  # it may have changed: look it up again
+            raise Unavailable(Ignorance.MALFORMED, f"EC2's listing does not contain this instance ({self._me})")
+        groups = self._current_groups(listed, desired_capacity_too)
+        missing = frozenset(groups.lifecycle).union(each for each in also if INSTANCE_ID.fullmatch(each)) - set(listed)
+        found = {**listed, **self._described(missing)}
+        unheard_of = (also & missing) - set(found) - set(groups.lifecycle)
+        return Fleet(
+            instances=tuple(
+                replace(each, lifecycle=groups.lifecycle.get(each.id)) for _, each in sorted(found.items())
+            ),
+            groups=groups.groups,
+            unheard_of=unheard_of,
+            ended_by_group=self._ended(unheard_of, groups.groups),
+        )
+
+    # ---- instances -------------------------------------------------------------------------------------------------
+
+    def _listed(self) -> dict[InstanceId, Instance]:
+        if self._tags:
+            return self._instances([{"Name": f"tag:{key}", "Values": [value]} for key, value in self._tags])
+        if self._own_group is None:
+            self._own_group = self._learned_own_group()
+        return self._instances([{"Name": f"tag:{GROUP_TAG}", "Values": [self._own_group]}])
+
+    def _learned_own_group(self) -> str:
+        myself = self._described({self._me}).get(self._me)
+        if myself is None:
+            raise Unavailable(Ignorance.MALFORMED, f"EC2 does not know this instance ({self._me}) yet")
+        if myself.group is None:
+            said = f"this instance ({self._me}) belongs to no Auto Scaling group: set discovery.tags"
+            raise Refused(said, Ignorance.OURS)
+        return myself.group
+
+    def _described(self, ids: Iterable[InstanceId]) -> dict[InstanceId, Instance]:
+        """Those of these IDs that EC2 knows. By filter: unknown ones then simply do not come back."""
+        wanted, found = sorted(ids), dict[InstanceId, Instance]()
+        for start in range(0, len(wanted), IDS_PER_CALL):
+            chunk = wanted[start : start + IDS_PER_CALL]
+            found.update(self._instances([{"Name": "instance-id", "Values": chunk}]))
+        return found
+
+    def _instances(self, filters: Filters) -> dict[InstanceId, Instance]:
+        asked = Asked("ec2", "DescribeInstances")
+        found = dict[InstanceId, Instance]()
+        for page in self._pages(asked, {"Filters": filters, "MaxResults": 1000}, "Reservations"):
+            for reservation in page["Reservations"]:
+                found.update((each.id, each) for each in map(_instance, reservation.get("Instances", ())))
+        return found
+
+    # ---- groups ----------------------------------------------------------------------------------------------------
+
+    def _current_groups(self, listed: Mapping[InstanceId, Instance], read_again: bool) -> Groups:
+        live = frozenset(each.id for each in listed.values() if each.live)
+        if self._groups is None or read_again or self._groups.read_for != live:
+            self._groups = self._read_groups(listed, live)
+        return self._groups
+
+    def _read_groups(self, listed: Mapping[InstanceId, Instance], live: frozenset[InstanceId]) -> Groups:
+        """Groups with the tags, and groups that a live instance names as its own."""
+        raw = dict[str, Mapping[str, Any]]()
+        if self._tags:
+            filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in self._tags]
+            raw.update(self._described_groups({"Filters": filters}))
+        named = {each.group for each in listed.values() if each.live and each.group} - set(raw)
+        if named:
+            raw.update(self._described_groups({"AutoScalingGroupNames": sorted(named)}))
+        lifecycle = {
+            InstanceId(each["InstanceId"]): str(each["LifecycleState"])
+            for group in raw.values()
+            for each in group.get("Instances", ())
+        }
+        for name, group in raw.items():
+            if group.get("WarmPoolConfiguration"):  # its instances are in no other list
+                lifecycle.update(self._warm_pool(name))
+        groups = tuple(Group(name, int(group["DesiredCapacity"])) for name, group in sorted(raw.items()))
+        return Groups(groups, lifecycle, live)
+
+    def _described_groups(self, which: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
+        asked, answer = Asked("autoscaling", "DescribeAutoScalingGroups"), "AutoScalingGroups"
+        pages = self._pages(asked, {**which, "MaxRecords": 100}, answer)
+        return {each["AutoScalingGroupName"]: each for page in pages for each in page[answer]}
+
+    def _warm_pool(self, group: str) -> dict[InstanceId, str]:
+        asked = Asked("autoscaling", "DescribeWarmPool", f"group {group}")
+        pages = self._pages(asked, {"AutoScalingGroupName": group}, "Instances")
+        return {InstanceId(each["InstanceId"]): each["LifecycleState"] for page in pages for each in page["Instances"]}
+
+    def _ended(self, unheard_of: frozenset[InstanceId], groups: Sequence[Group]) -> frozenset[InstanceId]:
+        """Whom their group terminated with success. Activities that cannot be read just now prove nothing."""
+        ended = frozenset[InstanceId]()
+        for group in groups:
+            if ended == unheard_of:
+                break
+            try:
+                ended |= unheard_of & frozenset(self._terminated_by(group.name))
+            except Unavailable:
+                continue
+        return ended
+
+    def _terminated_by(self, group: str) -> Iterator[InstanceId]:
+        asked = Asked("autoscaling", "DescribeScalingActivities", f"group {group}")
+        pages = self._pages(asked, {"AutoScalingGroupName": group, "MaxRecords": 100}, "Activities")
+        for _, page in zip(range(ACTIVITY_PAGES), pages, strict=False):
+            for activity in page["Activities"]:
+                match = ENDED.match(activity.get("Description") or "")
+                if match is not None and activity.get("StatusCode") == "Successful":
+                    yield InstanceId(match[1])
+
+    # ---- pages -----------------------------------------------------------------------------------------------------
+
+    def _pages(self, asked: Asked, parameters: Mapping[str, object], answer: str) -> Iterator[Mapping[str, Any]]:
+        token: str | None = None
+        while True:
+            page = self._aws.call(asked, **parameters, **({"NextToken": token} if token else {}))
+            if not isinstance(page.get(answer), list):
+                raise Unavailable(Ignorance.MALFORMED, f"the answer to {asked} has no {answer}: is this AWS?")
+            yield page
+            token = page.get("NextToken") or None
+            if token is None:
+                return
+
+
+def _instance(raw: Mapping[str, Any]) -> Instance:
+    tags = {each.get("Key"): each.get("Value") for each in raw.get("Tags", ())}
+    try:
+        launched_at: datetime = raw["LaunchTime"]
+        return Instance(
+            id=InstanceId(raw["InstanceId"]),
+            state=InstanceState(raw["State"]["Name"]),
+            launched_at=launched_at,
+            private_ip=raw.get("PrivateIpAddress") or None,
+            zone=raw["Placement"]["AvailabilityZone"],
+            group=tags.get(GROUP_TAG),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        said = f"EC2 describes {raw.get('InstanceId', 'an instance')} in a way that makes no sense: {error!r}"
+        raise Unavailable(Ignorance.MALFORMED, said) from error
