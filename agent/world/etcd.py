@@ -8,7 +8,8 @@ all that knows the library, so that another can take its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -74,8 +75,9 @@ class EtcdDoor:
 
         The order is the proof: a linearizable read succeeds only once its member has applied everything that was
         committed when the read began, membership changes included, so what the same member lists afterwards is
-        no older than that. In the other order it could be. From 3.5 on etcd makes the list itself linearizable
-        when asked; 3.4 ignores the question.
+        no older than that. In the other order it could be. (A member that restarts in between answers no client
+        before a quorum took its publication.) From 3.5 on etcd makes the list itself linearizable when asked; 3.4
+        ignores the question.
         """
         link = self._links.to(endpoint)
         end = perf_counter() + self._deadlines.read.total_seconds()
@@ -130,7 +132,8 @@ class EtcdDoor:
         """Send the question now; what is returned waits for the answer, and raises what `status` raises."""
         link = self._links.to(endpoint)
         started, timeout = perf_counter(), self._deadlines.status.total_seconds()
-        future = link.status.call.future(wire.StatusRequest(), timeout=timeout)
+        with _open(link):
+            future = link.status.call.future(wire.StatusRequest(), timeout=timeout)
         return lambda: _status_from(endpoint, self._told(link, link.status, started, future.result))
 
     def _told(
@@ -138,7 +141,8 @@ class EtcdDoor:
     ) -> Answer:
         """The answer, or our error for its failure; either way the metrics hear of it."""
         try:
-            answer = answered()
+            with _open(link):
+                answer = answered()
         except grpc.RpcError as error:
             fault = trouble(f"{method.name} at {link.endpoint}", *_code_and_details(error))
             result = "refused" if isinstance(fault, Refused) else fault.unknown.why.value
@@ -150,6 +154,15 @@ class EtcdDoor:
 
 ANY_READ = etcdrpc.RangeRequest(key=b"\0", count_only=True)
 """The cheapest linearizable read: whether there is a key of one zero byte."""
+
+
+@contextmanager
+def _open(link: Link) -> Iterator[None]:
+    """Another thread may close a channel under us, because the TLS files changed: gRPC says ValueError then."""
+    try:
+        yield
+    except ValueError as error:
+        raise Unavailable(Ignorance.UNREACHABLE, f"{link.endpoint}: {error}") from error
 
 
 def _code_and_details(error: Any) -> tuple[grpc.StatusCode, str]:  # every RpcError of a call is a grpc.Call, too

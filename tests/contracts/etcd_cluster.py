@@ -21,7 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from agent.model.ids import ClientUrl, PeerUrl
+from agent.model.ids import ClientUrl, MemberId, PeerUrl
+from agent.world.etcd_library import Etcd3Client, etcdrpc
 from tests.contracts.tls_material import Pair
 
 
@@ -77,8 +78,6 @@ class Server:
             f"--initial-cluster={peers}",
             f"--initial-cluster-state={state}",
             f"--initial-cluster-token={self.folder.name}",
-            "--heartbeat-interval=50",
-            "--election-timeout=250",
             "--logger=zap",
             "--log-level=warn",
             *(self.tls.flags() if self.tls else []),
@@ -95,8 +94,10 @@ class Server:
             self.process = None
 
     def freeze(self) -> None:
+        """SIGSTOP, and wait until every thread stands still."""
         assert self.process is not None
         os.kill(self.process.pid, signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
         assert self.process is not None
@@ -193,3 +194,21 @@ def running(
         cluster.servers = [cluster.spare() for _ in range(size)]
         cluster.start()
         yield cluster
+
+
+def turn_auth_on(etcdctl: Path, endpoint: ClientUrl, ca: Path, root: Pair) -> None:
+    """Switch etcd's authentication on, with the one user `root`, who is known by the name in its certificate."""
+    base = [str(etcdctl), f"--endpoints={endpoint}", f"--cacert={ca}", f"--cert={root.cert}", f"--key={root.key}"]
+    environment = {**os.environ, "ETCDCTL_API": "3"}
+    for words in (["user", "add", "root:unused"], ["user", "grant-role", "root", "root"], ["auth", "enable"]):
+        subprocess.run([*base, *words], check=True, capture_output=True, env=environment)
+
+
+def raise_alarm(endpoint: ClientUrl, member: MemberId, kind: str) -> None:
+    """Raise an alarm as a member would that ran out of space or found itself corrupt."""
+    client = Etcd3Client(host=endpoint.partition("//")[2].partition(":")[0])
+    request = etcdrpc.AlarmRequest(
+        action=etcdrpc.AlarmRequest.ACTIVATE, memberID=member, alarm=etcdrpc.AlarmType.Value(kind)
+    )
+    client.maintenancestub.Alarm(request, timeout=5)
+    client.close()
