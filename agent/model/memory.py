@@ -72,7 +72,7 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     return replace(
         memory,
         bucket=memory.bucket if isinstance(o.bucket, Unknown) else o.bucket,
-        assembling_since=_since(memory.assembling_since, o.now) if o.head is None else None,
+        assembling_since=_assembling_since(memory.assembling_since, o),
         unsettled_since=None if settled else _since(memory.unsettled_since, o.now),
     )
 
@@ -105,6 +105,13 @@ def is_settled(o: Observation) -> bool:
 
 def _since(before: datetime | None, now: datetime) -> datetime:
     return now if before is None else before
+
+
+def _assembling_since(before: datetime | None, o: Observation) -> datetime | None:
+    """Only a record ends the assembly: a bucket that answers now and then must not begin the grace anew."""
+    if isinstance(o.head, Unknown):
+        return before
+    return _since(before, o.now) if o.head is None else None
 
 
 def _remember_asking(memory: Memory, o: Observation) -> Memory:
