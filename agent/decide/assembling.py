@@ -46,6 +46,8 @@ def found_the_first_generation(s: Situation) -> Decision | None:
     holders = [each.report.instance for each in s.o.reports if each.report.data != "none" and _live(fleet, each)]
     if holders:
         return do(CallHuman(SETUP_HINT), f"there is no generation, but {', '.join(holders)} holds data")
+    if fleet.desired_capacity < 1:
+        return wait(Blocker.IGNORANCE, "no Auto Scaling group says how many instances there should be")
     present = _present(s, fleet, s.o.reports)
     if len(present) < _wanted(s, fleet):
         return wait(Blocker.ASSEMBLY, _who_is_missing(fleet, present))
@@ -60,31 +62,30 @@ def _live(fleet: Fleet, filed: FiledReport) -> bool:
 
 
 def _present(s: Situation, fleet: Fleet, reports: Sequence[FiledReport]) -> dict[Instance, Report]:
-    """The instances that are up and have spoken just now."""
+    """The instances that are up, have come to stay, and have spoken just now."""
     fresh = {
         each.report.instance: each.report
         for each in reports
         if each.age_seconds <= s.policy.report_max_age.total_seconds()
     }
-    return {instance: fresh[instance.id] for instance in fleet.up if instance.id in fresh}
+    return {instance: fresh[instance.id] for instance in fleet.up if instance.id in fresh and not instance.leaving}
 
 
 def _wanted(s: Situation, fleet: Fleet) -> int:
-    desired = max(1, fleet.desired_capacity)
     since = s.memory.assembling_since
     if since is not None and s.o.now - since >= s.policy.founding_grace:
-        return quorum_of(desired)
-    return desired
+        return quorum_of(fleet.desired_capacity)
+    return fleet.desired_capacity
 
 
 def _who_is_missing(fleet: Fleet, present: dict[Instance, Report]) -> str:
-    missing = [instance.id for instance in fleet.up if instance not in present]
+    missing = [instance.id for instance in fleet.up if instance not in present and not instance.leaving]
     names = f", waiting for {', '.join(missing)}" if missing else ""
     return f"{len(present)} of {fleet.desired_capacity} instances have reported{names}"
 
 
 def _found(s: Situation, fleet: Fleet, present: dict[Instance, Report]) -> Decision:
-    seats = voter_target(min(len(present), max(1, fleet.desired_capacity)))
+    seats = voter_target(min(len(present), fleet.desired_capacity))
     founders = {instance.id: present[instance].peer_url for instance in _spread(list(present))[:seats]}
     if len(set(founders.values())) < len(founders):
         return wait(Blocker.ADDRESS, "two founders report the same peer URL")

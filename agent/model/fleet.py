@@ -51,6 +51,11 @@ class Instance:
         """In, or on its way to, a warm pool: it joins nothing and counts for nothing."""
         return self.lifecycle is not None and self.lifecycle.startswith("Warmed:")
 
+    @property
+    def leaving(self) -> bool:
+        """On its way out of its group: what runs there serves on for a while, and it founds nothing."""
+        return self.lifecycle is not None and self.lifecycle.startswith("Terminating")
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
