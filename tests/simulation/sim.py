@@ -1,192 +1,205 @@
 """A small world for the real agent: EC2, S3 and etcd's membership rules as values in one process.
 
-The agent's loop, observe, decide and act run unmodified against doors of this module. Time is virtual, every
-choice comes from one seed, and iteration is sorted, so a seed's trace is the same on every run. What is
-modelled of etcd: one lineage for each token and founders; a commit needs a quorum of running voters that
-reach each other; one learner at a time; an add needs every voter (or, past three, a quorum) connected; a
-removed or forgotten member never serves; a member ID that runs on a disk that has forgotten it is an error
-of the agent, and is reported at once. Not modelled: the log, lagging followers, elections that take time.
+The agent's loop, observe, decide and act run unmodified against simulated doors. Time is virtual, every
+choice comes from one seed, and iteration is sorted, so a seed's trace is the same on every run. Between any
+two requests of an agent others may play whole rounds (`interleave`), so what one has seen may be old when it
+acts. What is modelled of etcd: one lineage for each token and founders; a commit needs a quorum of running
+voters that reach each other; one learner at a time; an add needs voters that have been connected for five
+seconds; names and client URLs appear once a quorum has committed them; a removed or forgotten member never
+serves. Not modelled: the log, lagging followers, elections that take time.
+
+`Sim.check` runs after every round: the promises that must hold whatever the weather is.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from agent.loop import play
 from agent.model.actions import Launch
-from agent.model.cluster import Member, Membership, MemberStatus, quorum_of
-from agent.model.disk import Data, Disk, EtcdProcess, EtcdRunning, EtcdStopped, Identity
-from agent.model.faults import Refused, Unavailable
-from agent.model.fleet import Fleet, Group, Instance, InstanceState
-from agent.model.generation import Claim, FiledReport, Formed, GenerationRecord, Report
+from agent.model.cluster import Member, quorum_of, voter_target
+from agent.model.fleet import Group, InstanceState
+from agent.model.generation import FIRST, Cause, GenerationRecord
 from agent.model.ids import ClientUrl, ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
-from agent.model.known import Ignorance, Unknown
 from agent.model.memory import Memory
-from agent.model.observation import BucketSound, BucketUnsound, BucketVerdict, Me
 from agent.model.policy import Policy
 from agent.model.round import Round
 from agent.world.doors import World
+from tests.simulation.doors import Faults, SimBucket, SimClock, SimCloud, SimEtcd, SimHost, SimMetadata
+from tests.simulation.machines import START, Broken, Crash, DataDir, Lineage, Machine, number
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Broken(AssertionError):
-    """A promise was broken: the seed that shows it is a bug."""
-
-
-class Crash(BaseException):
-    """The agent's process dies here, between two effects."""
-
-
-def _number(*words: object) -> int:
-    digest = hashlib.sha256("|".join(map(str, words)).encode()).digest()
-    return int.from_bytes(digest[:8], "big")
-
-
-# ---- etcd ------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Lineage:
-    """One cluster's committed membership; whoever has its data shares it."""
-
-    cluster_id: ClusterId
-    members: dict[MemberId, Member]
-    writes: int = 0
-    gone: set[MemberId] = field(default_factory=set)
-
-
-@dataclass
-class DataDir:
-    """What a member's directory holds."""
-
-    lineage: Lineage
-    member: MemberId
-
-
-@dataclass
-class Machine:
-    """An instance with a disk, an address, and perhaps an etcd process and an agent."""
-
-    id: InstanceId
-    ip: str
-    zone: str
-    launched_at: datetime
-    state: InstanceState = InstanceState.RUNNING
-    identity: Identity | None = None
-    prepared: bool = False
-    data: DataDir | None = None
-    running: bool = False
-    reachable: bool = True
-    quarantine: list[DataDir | None] = field(default_factory=list)
-    exit_code: int | None = None
-    boot: int = 1
+DEEPEST = 3
+"""How many agents may be in the middle of a round at once."""
 
 
 class Sim:
-    """The world; `agents` play their rounds in it one at a time."""
+    """The world; `agents` play their rounds in it."""
 
-    def __init__(self, seed: int, instances: int = 3, *, desired: int | None = None, groups: int = 1) -> None:
+    def __init__(
+        self, seed: int, instances: int = 3, *, desired: int | None = None, groups: int = 1, interleave: float = 0.05
+    ) -> None:
         self.random = random.Random(seed)
+        self.interleave = interleave
         self.now = START
         self.objects: dict[str, tuple[str, datetime]] = {}
+        self.written_once: dict[str, str] = {}
         self.lineages: dict[str, Lineage] = {}
         self.born: set[MemberId] = set()
         self.machines: dict[InstanceId, Machine] = {}
-        self.groups = groups
+        self.forgotten: set[InstanceId] = set()
+        self.ended_by_group: set[InstanceId] = set()
+        self.group_count = groups
         self.desired = instances if desired is None else desired
         self.honours_preconditions = True
         self.story: list[str] = []
+        self.weather: Callable[[], Faults] = Faults  # what every new agent meets
         self.agents: dict[InstanceId, Agent] = {}
+        self.in_turn: list[Agent] = []
         for _ in range(instances):
             self.launch()
 
-    def launch(self) -> InstanceId:
-        number = len(self.machines) + 1
-        name = InstanceId(f"i-{number:04d}")
-        zone = f"z{(number - 1) % 3}"
-        self.machines[name] = Machine(name, f"10.0.0.{number}", zone, self.now)
-        self.agents[name] = Agent(self, name)
+    # ---- what AWS and its machines do
+
+    def groups(self) -> tuple[Group, ...]:
+        share, rest = divmod(self.desired, self.group_count)
+        return tuple(Group(f"g{each}", share + (each < rest)) for each in range(self.group_count))
+
+    def launch(self, *, ip: str | None = None, after: float = 0.0) -> InstanceId:
+        """A new instance, whose agent speaks `after` seconds."""
+        serial = len(self.machines) + 1
+        name = InstanceId(f"i-{serial:04d}")
+        zone, group = f"z{(serial - 1) % 3}", f"g{(serial - 1) % self.group_count}"
+        self.machines[name] = Machine(name, ip or f"10.0.0.{serial}", zone, group, self.now)
+        self._new_agent(name, after)
+        self.tell(f"{name} is launched at {self.machines[name].ip}")
         return name
+
+    def _new_agent(self, name: InstanceId, after: float = 0.0) -> None:
+        if name in self.agents:
+            self.agents[name].alive = False
+        self.agents[name] = Agent(self, name, after)
 
     def terminate(self, name: InstanceId) -> None:
         machine = self.machines[name]
         machine.state, machine.running = InstanceState.TERMINATED, False
-        self.agents.pop(name, None)
+        self._end_agent(name)
+        self.tell(f"{name} is terminated")
 
-    def reboot(self, name: InstanceId, *, ip: str | None = None, wipe: bool = False) -> None:
+    def shut_down(self, name: InstanceId) -> None:
+        """On its way to `terminated`: agent and etcd still run."""
+        self.machines[name].state = InstanceState.SHUTTING_DOWN
+
+    def stop(self, name: InstanceId) -> None:
         machine = self.machines[name]
-        machine.running, machine.boot = False, machine.boot + 1
+        machine.state, machine.running = InstanceState.STOPPED, False
+        self._end_agent(name)
+        self.tell(f"{name} is stopped")
+
+    def _end_agent(self, name: InstanceId) -> None:
+        agent = self.agents.pop(name, None)
+        if agent is not None:
+            agent.alive = False
+
+    def reboot(self, name: InstanceId, *, ip: str | None = None, wipe: bool = False, after: float = 0.0) -> None:
+        """Also starts what was stopped. A wiped disk has lost identity and data."""
+        machine = self.machines[name]
+        machine.state, machine.running, machine.boot = InstanceState.RUNNING, False, machine.boot + 1
         machine.ip = ip or machine.ip
         if wipe:
             machine.identity, machine.data, machine.prepared = None, None, False
-        self.agents[name] = Agent(self, name)
+        self._new_agent(name, after)
+        self.tell(f"{name} is rebooted at {machine.ip}{' with an empty disk' if wipe else ''}")
+
+    def kill_agent(self, name: InstanceId, after: float = 1.0) -> None:
+        self._new_agent(name, after)
+        self.tell(f"the agent of {name} is killed")
+
+    def kill_etcd(self, name: InstanceId) -> None:
+        self.machines[name].running, self.machines[name].exit_code = False, -9
+        self.tell(f"etcd on {name} is killed")
+
+    def isolate(self, name: InstanceId) -> None:
+        self.machines[name].reachable = False
+        self.tell(f"{name} is isolated")
+
+    def heal(self, name: InstanceId) -> None:
+        self.machines[name].reachable = True
+        self.tell(f"{name} is healed")
 
     def at(self, url: str) -> Machine | None:
         host = urlsplit(url).hostname
-        return next((each for each in self.machines.values() if each.ip == host), None)
+        return next((each for each in self.machines.values() if each.ip == host and each.up), None)
 
-    # -- etcd's rules
+    def proclaim(self, founders: dict[InstanceId, PeerUrl]) -> GenerationRecord:
+        """Write the next generation by hand, as a recovery would; what lived before must never write again."""
+        last = max((int(key[12:18]) for key in self.objects if key.startswith("generations/")), default=0)
+        generation = GenerationNumber(last + 1)
+        record = GenerationRecord(
+            generation,
+            "prod",
+            f"prod-{generation:06d}-cafe",
+            InstanceId("i-operator"),
+            self.now,
+            "0",
+            Nonce("cafe"),
+            founders,
+            Cause("operator", {}),
+        )
+        for lineage in self.lineages.values():
+            lineage.superseded_at = lineage.writes
+        self.objects[f"generations/{generation:06d}.json"] = (record.to_json(), self.now)
+        return record
 
-    def serving(self, lineage: Lineage, viewer: Machine | None = None) -> dict[MemberId, Machine]:
+    # ---- etcd's rules
+
+    def serving(self, lineage: Lineage) -> dict[MemberId, Machine]:
         """The members of a lineage whose etcd runs and can be reached."""
         found = {
             each.data.member: each
             for each in self.machines.values()
-            if each.running
-            and each.data is not None
-            and each.data.lineage is lineage
-            and (each.reachable or each is viewer)
+            if each.running and each.reachable and each.data is not None and each.data.lineage is lineage
         }
         return {member: machine for member, machine in sorted(found.items()) if member in lineage.members}
 
     def leader(self, lineage: Lineage) -> MemberId | None:
-        voters = [each for each in lineage.members.values() if not each.is_learner]
-        up = [each.id for each in voters if each.id in self.serving(lineage)]
-        return min(up) if len(up) >= quorum_of(len(voters)) else None
+        serving = self.serving(lineage)
+        up = [each.id for each in lineage.voters if each.id in serving]
+        return min(up) if len(up) >= quorum_of(len(lineage.voters)) else None
 
     def start_etcd(self, machine: Machine, launch: Launch) -> None:
+        if machine.running:
+            raise Broken(f"{machine.id} starts etcd a second time")
+        machine.starts += 1
         if machine.data is None:
             if not machine.prepared:
                 raise Broken(f"{machine.id} started etcd without a prepared directory")
-            born = self._bootstrap(machine, launch)
+            born = self._found(launch) if launch.state == "new" else self._join(launch)
             if born is None:
                 machine.exit_code = 1
                 return
+            if born.member in self.born:
+                raise Broken(f"member {born.member} of {machine.id} starts a second time on an empty disk")
+            self.born.add(born.member)
             machine.data = born
-        lineage, member = machine.data.lineage, machine.data.member
-        if member in lineage.gone:
-            machine.running, machine.exit_code = False, 0
-            return
-        machine.running = True
-        entry = lineage.members.get(member)
-        if entry is not None and self.leader(lineage) is not None:
-            url = ClientUrl(f"http://{machine.ip}:2379")
-            lineage.members[member] = replace(entry, name=launch.name, client_urls=(url,))
-
-    def _bootstrap(self, machine: Machine, launch: Launch) -> DataDir | None:
-        data: DataDir | None = self._found(launch) if launch.state == "new" else self._join(launch)
-        if data is not None:
-            if data.member in self.born:
-                raise Broken(f"member {data.member} of {machine.id} starts a second time on an empty disk")
-            self.born.add(data.member)
-        return data
+        machine.running, machine.launched_as = True, launch.name
 
     def _found(self, launch: Launch) -> DataDir:
         key = f"{launch.token} {sorted(launch.initial_cluster)}"
         if key not in self.lineages:
             members = {}
             for name, url in launch.initial_cluster:
-                member = MemberId(_number(url, launch.token))
-                members[member] = Member(member, name, (url,), (ClientUrl(url.replace("2380", "2379")),))
-            self.lineages[key] = Lineage(ClusterId(_number(key)), members)
+                member = MemberId(number(url, launch.token))
+                members[member] = Member(member, name, (url,))
+            self.lineages[key] = Lineage(ClusterId(number(key)), members, launch.token)
         lineage = self.lineages[key]
-        return DataDir(lineage, MemberId(_number(launch.peer_url, launch.token)))
+        member = MemberId(number(launch.peer_url, launch.token))
+        if member in lineage.gone:
+            raise Broken(f"{launch.name} starts as founder {member}, which was removed long ago")
+        return DataDir(lineage, member)
 
     def _join(self, launch: Launch) -> DataDir | None:
         urls = sorted(url for _, url in launch.initial_cluster)
@@ -197,385 +210,166 @@ class Sim:
                 return DataDir(lineage, entry.id)
         return None
 
-    # -- what must always hold
+    def _commit(self, lineage: Lineage) -> None:
+        """With a leader: a write, everybody's name and client URL, and the end of those who were removed."""
+        if self.leader(lineage) is None:
+            return
+        lineage.writes += 1
+        for member, machine in self.serving(lineage).items():
+            urls = (ClientUrl(f"http://{machine.ip}:2379"),)
+            entry = lineage.members[member]
+            if (entry.name, entry.client_urls) != (machine.launched_as, urls):
+                lineage.members[member] = replace(entry, name=machine.launched_as, client_urls=urls)
+        for machine in self.machines.values():
+            removed = machine.data is not None and machine.data.member in lineage.gone
+            if removed and machine.running and machine.reachable:
+                machine.running, machine.exit_code = False, 0
+
+    # ---- what must always hold
 
     def check(self) -> None:
+        for machine in self.machines.values():
+            up = machine.running and machine.reachable
+            machine.steady_since = (machine.steady_since or self.now) if up else None
         for lineage in self.lineages.values():
-            if self.leader(lineage) is not None:
-                lineage.writes += 1
-        written = [each for each in self.lineages.values() if each.writes]
-        if len(written) > 1:
+            self._commit(lineage)
+        self._one_lineage_writes()
+        self._nothing_is_rewritten()
+
+    def _one_lineage_writes(self) -> None:
+        alive = [each for each in self.lineages.values() if each.writes and each.superseded_at is None]
+        if len(alive) > 1:
             raise Broken("two lineages accepted writes")
+        for lineage in self.lineages.values():
+            if lineage.superseded_at is not None and lineage.writes > lineage.superseded_at:
+                raise Broken(f"lineage {lineage.cluster_id} writes although a newer generation exists")
+
+    def _nothing_is_rewritten(self) -> None:
+        """What is written once stays as it was: no record, claim or formed.json changes or goes away."""
+        for key, text in self.written_once.items():
+            if key not in self.objects or self.objects[key][0] != text:
+                raise Broken(f"{key} was changed or deleted")
+        kept = {key: text for key, (text, _) in self.objects.items() if key.startswith("generations/")}
+        self.written_once.update(kept)
+
+    # ---- what tests ask
 
     def writes(self) -> int:
         return sum(each.writes for each in self.lineages.values())
 
     def current(self) -> Lineage:
-        written = [each for each in self.lineages.values() if each.writes]
-        assert len(written) == 1, f"{len(written)} lineages have accepted writes"
-        return written[0]
+        alive = [each for each in self.lineages.values() if each.writes and each.superseded_at is None]
+        assert len(alive) == 1, f"{len(alive)} lineages have accepted writes"
+        return alive[0]
 
     def voters(self) -> list[str]:
-        return sorted(each.name for each in self.current().members.values() if not each.is_learner)
+        return sorted(each.name for each in self.current().voters)
 
-    # -- running
+    def learners(self) -> list[str]:
+        return sorted(each.name for each in self.current().members.values() if each.is_learner)
+
+    def live(self) -> list[InstanceId]:
+        return sorted(name for name, each in self.machines.items() if each.state is InstanceState.RUNNING)
+
+    def formed(self) -> bool:
+        return f"generations/{FIRST:06d}/formed.json" in self.objects
+
+    def whole(self) -> bool:
+        """As many voters as are wanted, all on live instances, every member serving and at rest."""
+        alive = [each for each in self.lineages.values() if each.writes and each.superseded_at is None]
+        if len(alive) != 1:
+            return False
+        serving = self.serving(alive[0])
+        names = {each.name for each in alive[0].members.values()}
+        return (
+            len(alive[0].voters) == voter_target(self.desired)
+            and set(serving) == set(alive[0].members)
+            and names == {each.id for each in serving.values()}
+            and all(each.settled for each in self.agents.values() if each.name in names)
+        )
+
+    def leader_agent(self) -> Agent:
+        leader = self.leader(self.current())
+        assert leader is not None
+        return self.agents[self.serving(self.current())[leader].id]
+
+    # ---- running
+
+    def tell(self, line: str) -> None:
+        self.story.append(f"{(self.now - START).total_seconds():8.2f} {line}")
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Let the agents play, in the order in which they wake, ties by chance."""
         end = self.now + timedelta(seconds=seconds)
         while not until():
-            waking = [each for each in self.agents.values() if each.alive]
-            if not waking:
-                self.now = end
-                return
-            agent = min(waking, key=lambda each: (each.wakes_at, self.random.random()))
-            if agent.wakes_at > end:
+            waking = list(self.agents.values())
+            agent = min(waking, key=lambda each: (each.wakes_at, self.random.random())) if waking else None
+            if agent is None or agent.wakes_at > end:
                 self.now = end
                 return
             self.now = max(self.now, agent.wakes_at) + timedelta(milliseconds=self.random.randrange(1, 40))
             agent.turn()
-            self.check()
+
+    def run_until(self, holds: Callable[[], bool], within: float) -> float:
+        """Seconds until it holds; Broken where it does not within the bound."""
+        began = self.now
+        self.run(within, until=holds)
+        if not holds():
+            raise Broken(f"it took longer than {within} s")
+        return (self.now - began).total_seconds()
+
+    def meanwhile(self) -> None:
+        """Between two requests of one agent, perhaps a whole round of another."""
+        if not self.in_turn or len(self.in_turn) >= DEEPEST or self.random.random() >= self.interleave:
+            return
+        due = [each for each in self.agents.values() if each not in self.in_turn and each.wakes_at <= self.now]
+        if due:
+            self.random.choice(due).turn()
 
 
 class Agent:
     """One agent's process: memory, doors and a place in time. A crash loses the memory only."""
 
-    def __init__(self, sim: Sim, name: InstanceId) -> None:
+    def __init__(self, sim: Sim, name: InstanceId, after: float = 0.0) -> None:
         self.sim, self.name, self.alive = sim, name, True
-        self.memory, self.rounds, self.wakes_at = Memory(), 0, sim.now
+        self.memory, self.wakes_at = Memory(), sim.now + timedelta(seconds=after)
         self.last: Round | None = None
-        self.faults = Faults()
+        self.faults = sim.weather()
+        self.at_crash: Callable[[], None] = lambda: None
         self.policy = Policy(cluster="prod", groups_interval=timedelta(seconds=30))
-        self.world = World(
-            SimClock(self), SimMetadata(self), SimCloud(self), SimBucket(self), SimEtcd(self), SimHost(self)
-        )
+        self.cloud = SimCloud(self)
+        self.world = World(SimClock(self), SimMetadata(self), self.cloud, SimBucket(self), SimEtcd(self), SimHost(self))
 
     @property
     def machine(self) -> Machine:
         return self.sim.machines[self.name]
 
+    @property
+    def rule(self) -> str:
+        return "" if self.last is None else self.last.decision.rule
+
+    @property
+    def settled(self) -> bool:
+        return self.rule in ("rest", "promote-myself")
+
     def turn(self) -> None:
+        self.sim.in_turn.append(self)
         try:
-            self.last = play(self.world, self.world.metadata.me(), self.memory, self.policy)
+            self._round()
         except Crash:
-            self.sim.story.append(f"{self._when()} {self.name} crashed")
+            self.sim.tell(f"the agent of {self.name} dies")
             self.memory, self.wakes_at = Memory(), self.sim.now + timedelta(seconds=1)
-            self.faults.crash_after = None
-            return
+            self.at_crash()
+        finally:
+            self.sim.in_turn.remove(self)
+        self.sim.check()
+
+    def _round(self) -> None:
+        self.last = play(self.world, self.world.metadata.me(), self.memory, self.policy)
         self.memory = self.last.memory
-        self.wakes_at = self.sim.now + self.last.pause
+        self.wakes_at = self.sim.now + self.last.pause * (1 + self.sim.random.random() / 4)
         decision, result = self.last.decision, self.last.result
-        self.sim.story.append(
-            f"{self._when()} {self.name} {decision.rule}: {type(decision.action).__name__}"
+        self.sim.tell(
+            f"{self.name} {decision.rule}: {type(decision.action).__name__}"
             f" ({decision.because}) -> {result.outcome} {result.detail}"
         )
-
-    def _when(self) -> str:
-        return f"{(self.sim.now - START).total_seconds():8.2f}"
-
-
-@dataclass
-class Faults:
-    """What goes wrong for one agent. Rates are per request, from the world's one source of chance."""
-
-    refuse: set[str] = field(default_factory=set)  # doors that answer with a definite no
-    down: set[str] = field(default_factory=set)  # doors that do not answer
-    lost_replies: float = 0.0  # writes that land and whose answer is lost
-    storms: float = 0.0  # writes that do not land and say so unclearly (503, 409)
-    crash_after: int | None = None  # effects until the process dies
-    crash_before: int | None = None
-
-
-class _Door:
-    """What every simulated door shares: the weather at it."""
-
-    name = ""
-
-    def __init__(self, agent: Agent) -> None:
-        self.agent = agent
-
-    @property
-    def sim(self) -> Sim:
-        return self.agent.sim
-
-    @property
-    def machine(self) -> Machine:
-        return self.agent.machine
-
-    def read(self) -> None:
-        if self.name in self.agent.faults.down:
-            raise Unavailable(Ignorance.TIMEOUT, f"{self.name} does not answer")
-        if self.name in self.agent.faults.refuse:
-            raise Refused(f"{self.name} denies access")
-
-    def write(self, effect: Callable[[], None]) -> None:
-        """One effect, which may crash the agent before or after, be lost, or lose its answer."""
-        self.read()
-        faults = self.agent.faults
-        if faults.crash_before is not None:
-            faults.crash_before -= 1
-            if faults.crash_before < 0:
-                faults.crash_before = None
-                raise Crash
-        if faults.storms and self.sim.random.random() < faults.storms:
-            raise Unavailable(Ignorance.THROTTLED, f"{self.name}: slow down")
-        effect()
-        if faults.crash_after is not None:
-            faults.crash_after -= 1
-            if faults.crash_after < 0:
-                faults.crash_after = None
-                raise Crash
-        if faults.lost_replies and self.sim.random.random() < faults.lost_replies:
-            raise Unavailable(Ignorance.TIMEOUT, f"{self.name}: no answer")
-
-
-class SimClock(_Door):
-    def now(self) -> datetime:
-        return self.sim.now
-
-    def sleep(self, duration: timedelta) -> None:
-        raise AssertionError("rounds are scheduled, they do not sleep")
-
-    def nonce(self) -> Nonce:
-        return Nonce(f"{self.sim.random.getrandbits(64):016x}")
-
-    def jitter(self) -> float:
-        return self.sim.random.random()
-
-
-class SimMetadata(_Door):
-    name = "imds"
-
-    def me(self) -> Me:
-        machine = self.machine
-        return Me(machine.id, machine.ip, PeerUrl(f"http://{machine.ip}:2380"), str(machine.boot), machine.zone)
-
-    def target_lifecycle_state(self) -> str | None:
-        self.read()
-        return "InService"
-
-
-class SimCloud(_Door):
-    name = "ec2"
-
-    def __init__(self, agent: Agent) -> None:
-        super().__init__(agent)
-        self.hidden: set[InstanceId] = set()
-
-    def fleet(self, also: frozenset[InstanceId], desired_capacity_too: bool) -> Fleet:
-        self.read()
-        instances = tuple(
-            Instance(
-                id=each.id,
-                state=each.state,
-                launched_at=each.launched_at,
-                private_ip=each.ip if each.state is not InstanceState.TERMINATED else None,
-                zone=each.zone,
-                group="g",
-                lifecycle="InService",
-            )
-            for name, each in sorted(self.sim.machines.items())
-            if name not in self.hidden
-        )
-        return Fleet(instances, (Group("g", self.sim.desired),), also - set(self.sim.machines))
-
-
-class SimBucket(_Door):
-    name = "s3"
-
-    def _once(self, key: str, text: str) -> bool:
-        """The store's own rule: 412 where it exists; our own text read back means that we won."""
-
-        def effect() -> None:
-            if key not in self.sim.objects or not self.sim.honours_preconditions:
-                self.sim.objects[key] = (text, self.sim.now)
-
-        try:
-            self.write(effect)
-        except Unavailable:
-            if key not in self.sim.objects:
-                raise
-        return self.sim.objects[key][0] == text
-
-    def _get(self, key: str) -> str | None:
-        self.read()
-        found = self.sim.objects.get(key)
-        return None if found is None else found[0]
-
-    def verdict(self) -> BucketVerdict:
-        self.read()
-        return BucketSound() if self.sim.honours_preconditions else BucketUnsound("ignores them", "use S3")
-
-    def head(self, after: GenerationRecord | None) -> GenerationRecord | None:
-        head, number = after, 0 if after is None else after.generation
-        while (text := self._get(f"generations/{number + 1:06d}.json")) is not None:
-            head, number = GenerationRecord.from_json(text), number + 1
-        return head
-
-    def create_generation(self, record: GenerationRecord) -> bool:
-        return self._once(f"generations/{record.generation:06d}.json", record.to_json())
-
-    def claim(self, generation: GenerationNumber, instance: InstanceId) -> Claim | None:
-        text = self._get(f"generations/{generation:06d}/claims/{instance}.json")
-        return None if text is None else Claim.from_json(text)
-
-    def write_claim(self, generation: GenerationNumber, claim: Claim) -> bool:
-        return self._once(f"generations/{generation:06d}/claims/{claim.instance}.json", claim.to_json())
-
-    def formed(self, generation: GenerationNumber) -> Formed | None:
-        text = self._get(f"generations/{generation:06d}/formed.json")
-        return None if text is None else Formed.from_json(text)
-
-    def write_formed(self, generation: GenerationNumber, formed: Formed) -> bool:
-        return self._once(f"generations/{generation:06d}/formed.json", formed.to_json())
-
-    def reports(self, generation: GenerationNumber) -> tuple[FiledReport, ...]:
-        self.read()
-        prefix = f"assembly/{generation:06d}/"
-        return tuple(
-            FiledReport(Report.from_json(text), (self.sim.now - at).total_seconds())
-            for key, (text, at) in sorted(self.sim.objects.items())
-            if key.startswith(prefix)
-        )
-
-    def file_report(self, generation: GenerationNumber, report: Report) -> None:
-        key = f"assembly/{generation:06d}/{report.instance}.json"
-        self.write(lambda: self.sim.objects.update({key: (report.to_json(), self.sim.now)}))
-
-    def snapshots_exist(self) -> bool:
-        self.read()
-        return any(key.startswith("snapshots/") for key in self.sim.objects)
-
-
-class SimEtcd(_Door):
-    name = "etcd"
-
-    def _target(self, endpoint: ClientUrl) -> tuple[Machine, Lineage, MemberId]:
-        self.read()
-        machine = self.sim.at(endpoint)
-        reaches = machine is not None and (machine is self.machine or (machine.reachable and self.machine.reachable))
-        if machine is None or not machine.running or machine.data is None or not reaches:
-            raise Unavailable(Ignorance.UNREACHABLE, f"{endpoint} does not answer")
-        return machine, machine.data.lineage, machine.data.member
-
-    def _with_quorum(self, endpoint: ClientUrl) -> Lineage:
-        machine, lineage, member = self._target(endpoint)
-        if self.sim.leader(lineage) is None or not machine.reachable:
-            raise Unavailable(Ignorance.FAILED, "etcdserver: request timed out")
-        if lineage.members[member].is_learner:
-            raise Refused("etcdserver: rpc not supported for learner")
-        return lineage
-
-    def status(self, endpoint: ClientUrl) -> MemberStatus:
-        machine, lineage, member = self._target(endpoint)
-        leader = self.sim.leader(lineage) if machine.reachable else None
-        entry = lineage.members.get(member)
-        if entry is None:
-            raise Unavailable(Ignorance.UNREACHABLE, "removed")
-        return MemberStatus(
-            member, lineage.cluster_id, "3.5.30", leader, 2, lineage.writes, lineage.writes, entry.is_learner, 1, 1
-        )
-
-    def statuses(self, endpoints: Sequence[ClientUrl]) -> Mapping[ClientUrl, MemberStatus | Unknown]:
-        found: dict[ClientUrl, MemberStatus | Unknown] = {}
-        for endpoint in endpoints:
-            try:
-                found[endpoint] = self.status(endpoint)
-            except (Unavailable, Refused) as trouble:
-                found[endpoint] = trouble.unknown
-        return found
-
-    def membership(self, endpoint: ClientUrl) -> Membership:
-        lineage = self._with_quorum(endpoint)
-        return Membership(lineage.cluster_id, tuple(each for _, each in sorted(lineage.members.items())), endpoint)
-
-    def add_learner(self, endpoint: ClientUrl, peer_url: PeerUrl) -> MemberId:
-        lineage = self._with_quorum(endpoint)
-        voters = [each for each in lineage.members.values() if not each.is_learner]
-        if any(each.id not in self.sim.serving(lineage) for each in voters) and len(voters) <= 3:
-            raise Refused("etcdserver: unhealthy cluster")
-        if any(each.is_learner for each in lineage.members.values()):
-            raise Refused("etcdserver: too many learner members in cluster")
-        if any(peer_url in each.peer_urls for each in lineage.members.values()):
-            raise Refused("etcdserver: Peer URLs already exists")
-        member = MemberId(_number(peer_url, lineage.cluster_id, self.sim.now))
-        entry = Member(member, "", (peer_url,), (), is_learner=True)
-        self.write(lambda: lineage.members.update({member: entry}))
-        return member
-
-    def promote(self, endpoint: ClientUrl, member: MemberId) -> None:
-        lineage = self._with_quorum(endpoint)
-        entry = lineage.members.get(member)
-        if entry is None or not entry.is_learner or member not in self.sim.serving(lineage):
-            raise Refused("etcdserver: can only promote a learner member which is in sync with leader")
-        self.write(lambda: lineage.members.update({member: replace(entry, is_learner=False)}))
-
-    def remove(self, endpoint: ClientUrl, member: MemberId) -> None:
-        lineage = self._with_quorum(endpoint)
-        entry = lineage.members.get(member)
-        if entry is None:
-            raise Refused("etcdserver: member not found")
-        self._must_not_lose(lineage, entry)
-
-        def effect() -> None:
-            del lineage.members[member]
-            lineage.gone.add(member)
-            for machine in self.sim.machines.values():
-                if machine.data is not None and machine.data.member == member and machine.running:
-                    machine.running, machine.exit_code = False, 0
-
-        self.write(effect)
-
-    def _must_not_lose(self, lineage: Lineage, entry: Member) -> None:
-        """No live voter is removed: not one that runs, nor one whose instance can come back with its data."""
-        holders = [
-            each.id
-            for each in self.sim.machines.values()
-            if each.data is not None and each.data.member == entry.id and each.state is not InstanceState.TERMINATED
-        ]
-        if holders and not entry.is_learner:
-            raise Broken(f"{self.agent.name} removes voter {entry}, whose data lives on {holders}")
-
-    def update_peer_url(self, endpoint: ClientUrl, member: MemberId, peer_url: PeerUrl) -> None:
-        lineage = self._with_quorum(endpoint)
-        entry = lineage.members.get(member)
-        if entry is None:
-            raise Refused("etcdserver: member not found")
-        self.write(lambda: lineage.members.update({member: replace(entry, peer_urls=(peer_url,))}))
-
-
-class SimHost(_Door):
-    name = "host"
-
-    def disk(self) -> Disk:
-        machine = self.machine
-        data = Data.PRESENT if machine.data else Data.EMPTY if machine.prepared else Data.ABSENT
-        return Disk(machine.identity, data)
-
-    def etcd_version(self) -> str:
-        return "3.5.30"
-
-    def stamp(self, identity: Identity, prepare: bool) -> None:
-        def effect() -> None:
-            self.machine.prepared = self.machine.prepared or prepare
-            self.machine.identity = identity
-
-        self.write(effect)
-
-    def quarantine(self, why: str) -> None:
-        def effect() -> None:
-            if self.machine.running:
-                raise Broken(f"{self.agent.name} moves data away under a running etcd")
-            self.machine.quarantine.append(self.machine.data)
-            self.machine.identity, self.machine.data, self.machine.prepared = None, None, False
-
-        self.write(effect)
-
-    def process(self) -> EtcdProcess:
-        return EtcdRunning(1) if self.machine.running else EtcdStopped(self.machine.exit_code)
-
-    def start(self, launch: Launch) -> None:
-        self.write(lambda: self.sim.start_etcd(self.machine, launch))
-
-    def stop(self) -> None:
-        self.write(lambda: setattr(self.machine, "running", False))
