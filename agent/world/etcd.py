@@ -16,15 +16,13 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
-import grpc
-
 from agent.model.cluster import Member, Membership, MemberStatus
 from agent.model.faults import Refused, Unavailable
 from agent.model.ids import ClientUrl, ClusterId, MemberId, PeerUrl
 from agent.model.known import Ignorance, Unknown
 from agent.world.etcd_channels import Answer, Link, Links, Method, Request, TlsFiles
 from agent.world.etcd_errors import trouble
-from agent.world.etcd_library import etcdrpc, wire
+from agent.world.etcd_library import etcdrpc, grpc, wire
 
 T = TypeVar("T")
 

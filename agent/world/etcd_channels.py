@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
-import grpc
-
 from agent.model.faults import Unavailable
 from agent.model.ids import ClientUrl
 from agent.model.known import Ignorance
-from agent.world.etcd_library import Etcd3Client, wire
+from agent.world.etcd_library import Etcd3Client, grpc, wire
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import grpc
-
 from agent.model.faults import Refused, Unavailable
 from agent.model.known import Ignorance
+from agent.world.etcd_library import grpc
 
 REFUSALS = (
     "etcdserver: unhealthy cluster",

@@ -6,6 +6,8 @@ Each story runs on every etcd version at hand. Stories that hurt a cluster have 
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.etcd
 
 DEADLINES = Deadlines(status=timedelta(seconds=1), read=timedelta(seconds=1.5), change=timedelta(seconds=5))
 NOBODY = ClientUrl("http://127.0.0.1:9")
+ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = etcd_versions.available()
 
 
@@ -437,6 +440,21 @@ def test_the_right_files_open_the_door(tls: Secured, mutual_tls: Secured) -> Non
 
 def test_another_authoritys_server_is_our_failure(tls: Secured) -> None:
     tls.says_ours(tls.door(tls.others))
+
+
+HANDSHAKE = """
+import sys
+from pathlib import Path
+from agent.world.etcd import EtcdDoor, TlsFiles
+print(EtcdDoor(TlsFiles(Path(sys.argv[1]))).statuses([sys.argv[2]])[sys.argv[2]].why)
+"""
+
+
+def test_a_failed_handshake_is_an_error_and_no_line_on_stderr(tls: Secured) -> None:
+    """In a process of its own, where ours is the first import of gRPC and every warning an error."""
+    command = [sys.executable, "-W", "error", "-c", HANDSHAKE, str(tls.others.cert), tls.endpoint]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (done.stdout.strip(), done.stderr) == ("ours", "")
 
 
 def test_files_that_are_none_are_our_failure(tls: Secured, tmp_path: Path) -> None:
