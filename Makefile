@@ -67,7 +67,7 @@ lint: setup ## ruff, the layers, shellcheck where it is installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	$(call STEP,layers: import-linter)
-	@$(BIN)/lint-imports --cache-dir .cache/import-linter
+	@$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
 	@if command -v shellcheck >/dev/null; then printf '\n== lint: shellcheck\n'; shellcheck packer/install-etcd .ci/run; fi
 
 .PHONY: types
