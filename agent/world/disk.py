@@ -1,0 +1,180 @@
+"""The instance's disk: identity.json, the data directory beside it, and the quarantine where both go.
+
+    DATA_ROOT/data/            etcd's, made by `stamp(prepare=True)` before an identity says that it is ours
+    DATA_ROOT/identity.json    whose data it is
+    DATA_ROOT/quarantine/TIME-gN-WHY/{data,identity.json}
+
+Nothing is deleted. All of it is on one filesystem, so that moving is renaming.
+
+Quarantine takes two renames, and the data goes first. Stopped in between, the disk holds an identity without data:
+where that identity is `fenced`, the next agent quarantines what is left, and any other without its data is one that
+lost its disk and never starts again (see `agent.decide.founding`). The other order would leave data without a name,
+which only a human may judge. Each rename is on the disk before the next is made, lest a power cut change their order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from agent.model.disk import Data, Disk, Identity, Stage
+from agent.model.faults import Refused, Unavailable
+from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
+from agent.model.known import Ignorance
+from agent.world import durable
+from agent.world.doors import Clock
+from agent.world.etcd_data import state_of
+
+SLUG = re.compile(r"[^a-z0-9.]+")
+ATTEMPTS = 100
+
+
+class DataRoot:
+    """One folder that belongs to the agent and its etcd. Nobody else writes in it."""
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self._root = root
+        self._clock = clock
+        self.data = root / "data"
+        self._identity = root / "identity.json"
+        self._quarantine = root / "quarantine"
+
+    def read(self) -> Disk:
+        """Raises Refused where the disk denies it, Unavailable(MALFORMED) where the identity makes no sense."""
+        with durable.refusing(f"reading {self._root}"):
+            try:
+                text = self._identity.read_text()
+            except FileNotFoundError:
+                text = None
+            except UnicodeDecodeError as error:
+                raise _garbled(self._identity, error) from error
+            data = state_of(self.data)
+        return Disk(None if text is None else _parsed(self._identity, text), data)
+
+    def stamp(self, identity: Identity, prepare: bool) -> None:
+        """The identity counts from the moment at which this returns; the data directory is durable before it."""
+        if prepare:
+            self._prepare()
+        durable.write(self._identity, _to_json(identity))
+
+    def _prepare(self) -> None:
+        with durable.refusing(f"creating {self.data}"):
+            if state_of(self.data) is Data.PRESENT:
+                raise Refused(f"{self.data} holds a member's data: it is not prepared for another", Ignorance.OURS)
+            self._root.mkdir(parents=True, exist_ok=True)
+            self.data.mkdir(mode=0o700, exist_ok=True)
+            self.data.chmod(0o700)  # etcd warns of any other
+            self._give_to_etcd(self.data)
+            durable.sync(self._root)
+
+    def _give_to_etcd(self, path: Path) -> None:
+        """An agent of root's serves an etcd of another user: the owner of the root folder says which."""
+        owner = self._root.stat()
+        if os.geteuid() == 0 and (owner.st_uid, owner.st_gid) != (0, 0):
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+    def quarantine(self, why: str) -> None:
+        """Unavailable: half of it moved; whoever asks again moves the rest."""
+        doing = f"moving {self.data} to {self._quarantine}"
+        folder = self._new_folder(doing, why)
+        moved = False
+        for source in (self.data, self._identity):
+            try:
+                moved = _move(source, folder / source.name) or moved
+            except OSError as error:
+                if moved:
+                    raise Unavailable(Ignorance.FAILED, f"{doing}: {durable.explained(error)}") from error
+                raise durable.refused(doing, error) from error
+
+    def _new_folder(self, doing: str, why: str) -> Path:
+        """A folder that was not there before: nothing in the quarantine is ever written over."""
+        name = f"{self._clock.now():%Y%m%dT%H%M%SZ}-{self._generation()}-{SLUG.sub('-', why.lower()).strip('-')[:60]}"
+        with durable.refusing(doing):
+            self._quarantine.mkdir(mode=0o700, exist_ok=True)
+            for attempt in range(ATTEMPTS):
+                folder = self._quarantine / (name if attempt == 0 else f"{name}.{attempt}")
+                try:
+                    folder.mkdir(mode=0o700)
+                except FileExistsError:
+                    continue
+                durable.sync(self._quarantine)
+                durable.sync(self._root)
+                return folder
+        raise Refused(f"{doing}: there are {ATTEMPTS} folders named {name}", Ignorance.OURS)
+
+    def _generation(self) -> str:
+        try:
+            identity = self.read().identity
+        except (Unavailable, Refused):
+            identity = None  # what cannot be read must be movable all the same
+        return "unknown" if identity is None else f"g{identity.generation:06d}"
+
+
+def _move(source: Path, target: Path) -> bool:
+    """Whether there was anything. Durable on both sides: a crash loses neither the old name nor the new one."""
+    try:
+        source.rename(target)
+    except FileNotFoundError:
+        return False
+    durable.sync(target.parent)
+    durable.sync(source.parent)
+    return True
+
+
+# ---- identity.json -------------------------------------------------------------------------------------------------
+
+
+def _to_json(identity: Identity) -> str:
+    document = {
+        "cluster": identity.cluster,
+        "instance": identity.instance,
+        "generation": identity.generation,
+        "stage": identity.stage.value,
+        "nonce": identity.nonce,
+        "peer_url": identity.peer_url,
+        "member_id": None if identity.member_id is None else str(identity.member_id),
+        "cluster_id": None if identity.cluster_id is None else str(identity.cluster_id),
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _parsed(path: Path, text: str) -> Identity:
+    try:
+        document = json.loads(text)
+        member, cluster = document["member_id"], document["cluster_id"]
+        return Identity(
+            cluster=_text(document, "cluster"),
+            instance=InstanceId(_text(document, "instance")),
+            generation=GenerationNumber(_positive(document, "generation")),
+            stage=Stage(_text(document, "stage")),
+            nonce=Nonce(_text(document, "nonce")),
+            peer_url=PeerUrl(_text(document, "peer_url")),
+            member_id=None if member is None else MemberId(int(_text(document, "member_id"), 16)),
+            cluster_id=None if cluster is None else ClusterId(int(_text(document, "cluster_id"), 16)),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise _garbled(path, error) from error
+
+
+def _garbled(path: Path, error: Exception) -> Unavailable:
+    said = " ".join(str(error).split())
+    return Unavailable(Ignorance.MALFORMED, f"{path} is not an identity ({type(error).__name__}: {said})")
+
+
+def _text(document: dict[str, Any], key: str) -> str:
+    value = document[key]
+    if not isinstance(value, str) or not value:
+        message = f"field {key!r}: expected a text, got {value!r}"
+        raise ValueError(message)
+    return value
+
+
+def _positive(document: dict[str, Any], key: str) -> int:
+    value = document[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        message = f"field {key!r}: expected a positive number, got {value!r}"
+        raise ValueError(message)
+    return value
