@@ -10,11 +10,15 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.config_cli import add_settings_arguments, config_check, config_example, config_show, print_problems
 from agent.model.faults import Trouble
 from agent.settings import SettingsError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - what add_subparsers returns
 
 DESCRIPTION = """\
 Keeps one etcd cluster alive on an AWS Auto Scaling group: forms it, replaces its dead, and never guesses.
@@ -59,10 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-def _add_run(commands: Commands) -> None:  # type: ignore[valid-type]
+def _add_run(commands: Commands) -> None:
     run = commands.add_parser(
         "run",
         help="look after this instance's etcd member until told to stop",
@@ -72,7 +73,7 @@ def _add_run(commands: Commands) -> None:  # type: ignore[valid-type]
     run.set_defaults(command=_run)
 
 
-def _add_questions(commands: Commands) -> None:  # type: ignore[valid-type]
+def _add_questions(commands: Commands) -> None:
     for name, command, text, more in (
         ("plan", _plan, "show what the agent would do now, and why, and do nothing", _PLAN),
         ("status", _status, "ask the agent on this instance what it last saw and decided", _STATUS),
@@ -91,7 +92,7 @@ _MEMBERS = """Reads the member list through a quorum and asks every member for i
 answer is shown as silent: that is not the same as dead."""
 
 
-def _add_config(commands: Commands) -> None:  # type: ignore[valid-type]
+def _add_config(commands: Commands) -> None:
     config = commands.add_parser("config", help="check, show or write an example of the settings")
     verbs = config.add_subparsers(metavar="VERB", required=True)
     for name, command, text in (
@@ -106,7 +107,7 @@ def _add_config(commands: Commands) -> None:  # type: ignore[valid-type]
     verbs.add_parser("example", help=text, description=text).set_defaults(command=config_example)
 
 
-def _add_lab(commands: Commands) -> None:  # type: ignore[valid-type]
+def _add_lab(commands: Commands) -> None:
     from agent.lab.cli import add_parser
     from agent.lab.cli import main as lab
 

@@ -6,6 +6,7 @@ An agent's end is not a member's end: nothing here stops etcd or changes members
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from agent.act import act
@@ -28,16 +29,19 @@ def plan(world: World, me: Me, memory: Memory, policy: Policy) -> Round:
     decided = decide(o, memory, policy)
     objections = object_to(decided, o, memory)
     decision = veto(decided, objections) if objections else decided
-    return Round(o, decided, objections, decision, Result(Outcome.DONE), memory, timedelta(0))
+    took = world.clock.now() - o.now
+    return Round(o, decided, objections, decision, Result(Outcome.DONE), memory, took, timedelta(0))
 
 
 def play(world: World, me: Me, memory: Memory, policy: Policy) -> Round:
     """One whole round, with its one effect."""
     planned = plan(world, me, memory, policy)
-    result = act(world, planned.decision.action, planned.observation)
-    memory = remember_result(planned.memory, planned.decision, result, world.clock.now())
-    pause = pace(planned.decision, result, planned.observation, memory, policy)
-    return Round(planned.observation, planned.decided, planned.objections, planned.decision, result, memory, pause)
+    o, decision = planned.observation, planned.decision
+    result = act(world, decision.action, o)
+    now = world.clock.now()
+    memory = remember_result(planned.memory, decision, result, now)
+    pause = pace(decision, result, o, memory, policy)
+    return replace(planned, result=result, memory=memory, took=now - o.now, pause=pause)
 
 
 def pace(decision: Decision, result: Result, o: Observation, memory: Memory, policy: Policy) -> timedelta:

@@ -64,9 +64,9 @@ def show_status(args: argparse.Namespace) -> int:
 
 
 def _ask_the_agent(settings: Settings) -> dict[str, Any]:
-    host, port = settings.http.listen.rsplit(":", 1)
-    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
-    url = f"http://{host}:{port}/status"
+    listen = settings.http.listen
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listen.port}/status"
     try:
         answer = urllib3.request("GET", url, timeout=TIMEOUT_SECONDS, retries=False)
         found: dict[str, Any] = answer.json()

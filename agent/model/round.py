@@ -20,4 +20,5 @@ class Round:
     decision: Decision
     result: Result
     memory: Memory
+    took: timedelta  # from the first read to the end of the effect
     pause: timedelta  # how long to rest before the next round

@@ -100,6 +100,7 @@ class Teller:
         if not isinstance(action, Rest | Wait | CallHuman):
             self._metrics.acted(type(action).__name__, played.result.outcome.value)
         self._gauges(o)
+        self._metrics.looped(max(0.0, played.took.total_seconds()), (o.now + played.took).timestamp())
 
     def _gauges(self, o: Observation) -> None:
         identity = o.disk.identity if isinstance(o.disk, Disk) else None

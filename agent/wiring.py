@@ -1,0 +1,144 @@
+"""Settings in, doors out: the only place that knows both. The rest of the agent sees `World` and `Policy`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent import __version__
+from agent.model.observation import Me
+from agent.model.policy import Policy
+from agent.settings import Settings
+from agent.world.aws import Aws
+from agent.world.bucket import S3Bucket
+from agent.world.clock import SystemClock
+from agent.world.disk import DataRoot
+from agent.world.doors import World
+from agent.world.ec2 import Ec2Cloud
+from agent.world.etcd import Deadlines, EtcdDoor
+from agent.world.etcd_channels import TlsFiles
+from agent.world.etcd_launch import EtcdSettings, ServerTls
+from agent.world.host import InstanceHost
+from agent.world.imds import Imds, endpoint_from
+from agent.world.supervisor import Supervisor
+from agent.world.supervisor_process import ProcessSupervisor
+from agent.world.supervisor_systemd import SystemdSupervisor
+
+
+class Counting(Protocol):
+    """Hears of every call to AWS and to etcd: the metrics, or nobody."""
+
+    def aws_call(self, service: str, operation: str, result: str, seconds: float) -> None: ...
+
+    def etcd_call(self, method: str, result: str, seconds: float) -> None: ...
+
+
+class Silence:
+    """Nobody listens: for commands that run once."""
+
+    def aws_call(self, service: str, operation: str, result: str, seconds: float) -> None:
+        pass
+
+    def etcd_call(self, method: str, result: str, seconds: float) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """One agent, ready to play rounds."""
+
+    world: World
+    policy: Policy
+    me: Me
+
+
+def metadata(settings: Settings, counting: Counting) -> Imds:
+    """The door to IMDS, which tells who we are and in which region."""
+    scheme = "https" if settings.tls.mode == "files" else "http"
+    return Imds(endpoint_from(os.environ), scheme, settings.etcd.peer_port, on_call=counting.aws_call)
+
+
+def wire(settings: Settings, counting: Counting | None = None, stop: threading.Event | None = None) -> Wired:
+    """All doors. Asks IMDS who we are: raises Unavailable where it does not answer."""
+    counting = counting or Silence()
+    imds = metadata(settings, counting)
+    me = imds.me()
+    timing, storage = settings.timing, settings.storage
+    region = os.environ.get("AWS_REGION") or imds.region()
+    aws = Aws(region, timing.aws_connect_timeout, timing.aws_read_timeout, counting.aws_call)
+    deadlines = Deadlines(timing.etcd_status_timeout, timing.etcd_read_timeout, timing.etcd_membership_timeout)
+    clock = SystemClock(stop)
+    world = World(
+        clock=clock,
+        metadata=imds,
+        cloud=Ec2Cloud(aws, me.instance, settings.discovery.tags),
+        bucket=S3Bucket(aws, storage.bucket, storage.prefix, settings.cluster.name, storage.kms_key_id),
+        etcd=EtcdDoor(_client_tls(settings), deadlines, counting.etcd_call),
+        host=_host(settings, me, clock),
+    )
+    return Wired(world, policy(settings), me)
+
+
+def _client_tls(settings: Settings) -> TlsFiles | None:
+    tls = settings.tls
+    if tls.mode != "files" or tls.ca is None:
+        return None
+    return TlsFiles(tls.ca, tls.cert, tls.key)
+
+
+def _server_tls(settings: Settings) -> ServerTls | None:
+    tls = settings.tls
+    files = (tls.ca, tls.cert, tls.key, tls.peer_ca, tls.peer_cert, tls.peer_key)
+    given = [each for each in files if each is not None]
+    return ServerTls(*given) if tls.mode == "files" and len(given) == len(files) else None
+
+
+def _host(settings: Settings, me: Me, clock: SystemClock) -> InstanceHost:
+    etcd = settings.etcd
+    disk = DataRoot(etcd.data_root, clock)
+    supervisor: Supervisor = SystemdSupervisor(etcd.data_root, clock)
+    if etcd.supervisor == "process":
+        supervisor = ProcessSupervisor(etcd.binary, etcd.data_root, etcd.data_root / "etcd.log", clock)
+    launched_with = EtcdSettings(
+        data_dir=disk.data,
+        private_ip=me.private_ip,
+        client_port=etcd.client_port,
+        metrics_port=etcd.metrics_port,
+        quota_backend_bytes=etcd.quota_backend_bytes,
+        auto_compaction_retention=etcd.auto_compaction_retention,
+        heartbeat_ms=etcd.heartbeat_ms,
+        election_ms=etcd.election_ms,
+        tls=_server_tls(settings),
+        extra=etcd.extra,
+    )
+    return InstanceHost(disk, supervisor, etcd.binary, launched_with, settings.timing.etcd_stop_timeout)
+
+
+def policy(settings: Settings) -> Policy:
+    """What decisions depend on, out of the settings."""
+    timing = settings.timing
+    return Policy(
+        cluster=settings.cluster.name,
+        agent_version=__version__,
+        client_scheme="https" if settings.tls.mode == "files" else "http",
+        client_port=settings.etcd.client_port,
+        loop_interval=timing.loop_interval,
+        leader_interval=timing.leader_interval,
+        busy_interval=timing.busy_interval,
+        patient_interval=timing.patient_interval,
+        patience=timing.patience,
+        fleet_interval=timing.fleet_interval,
+        groups_interval=timing.groups_interval,
+        trouble_interval=timing.trouble_fleet_interval,
+        patient_trouble_interval=timing.patient_trouble_fleet_interval,
+        head_interval=timing.head_interval,
+        founding_grace=timing.founding_grace,
+        report_interval=timing.report_interval,
+        report_max_age=timing.report_max_age,
+        leaderless_grace=timing.leaderless_grace,
+        join_timeout=timing.join_timeout,
+        address_grace=timing.address_grace,
+        restart_backoff_max=timing.etcd_restart_backoff_max,
+    )
