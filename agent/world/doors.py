@@ -1,5 +1,5 @@
-"""The doors as the agent uses them. Each has two implementations: the real one beside this file, and the
-simulated one under `tests/simulation`.
+"""The doors as the agent uses them. Each has two implementations: the real one beside this file, and the simulated
+one under `tests/simulation`.
 
 Every method may raise `Unavailable` (no answer; a write may have landed) or `Refused` (a definite no).
 None of them retries a write; `agent.loop` is the retry. All of them return within their own deadlines.
@@ -116,9 +116,13 @@ class Etcd(Protocol):
 
     def promote(self, endpoint: ClientUrl, member: MemberId) -> None: ...
 
-    def remove(self, endpoint: ClientUrl, member: MemberId) -> None: ...
+    def remove(self, endpoint: ClientUrl, member: MemberId) -> None:
+        """Refused with "member not found" where it is out of the list already."""
+        ...
 
-    def update_peer_url(self, endpoint: ClientUrl, member: MemberId, peer_url: PeerUrl) -> None: ...
+    def update_peer_url(self, endpoint: ClientUrl, member: MemberId, peer_url: PeerUrl) -> None:
+        """Never of a learner: etcd before 3.5.31 promotes it by that."""
+        ...
 
 
 class Host(Protocol):
