@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from agent.model.faults import Refused, Unavailable
@@ -182,7 +182,7 @@ def _instance(raw: Mapping[str, Any]) -> Instance:
         return Instance(
             id=InstanceId(raw["InstanceId"]),
             state=InstanceState(raw["State"]["Name"]),
-            launched_at=launched_at,
+            launched_at=launched_at.astimezone(UTC),
             private_ip=raw.get("PrivateIpAddress") or None,
             zone=raw["Placement"]["AvailabilityZone"],
             group=tags.get(GROUP_TAG),

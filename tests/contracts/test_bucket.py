@@ -1,0 +1,543 @@
+"""The bucket door against moto's S3: written once, read back when in doubt, and never a guess.
+
+The first part asks only what `agent.world.doors.Bucket` promises, of whatever `bucket` is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+
+from agent.model.faults import Refused, Unavailable
+from agent.model.generation import Cause, Claim, Formed, GenerationRecord, Report, Seed
+from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
+from agent.model.known import Ignorance
+from agent.model.observation import BucketSound, BucketUnsound
+from agent.world.aws import Aws
+from agent.world.bucket import S3Bucket
+from agent.world.doors import Bucket
+from tests.contracts.aws_stand_in import DROP, HANG, Gateway, moto_behind_a_gateway, s3_error
+
+ONE, TWO = GenerationNumber(1), GenerationNumber(2)
+A, B = InstanceId("i-0a"), InstanceId("i-0b")
+REGION = "eu-west-1"
+REAL = "acme-etcd"
+clusters = (f"c{number}" for number in itertools.count(1))
+calls: list[tuple[str, str, str, float]] = []
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    with moto_behind_a_gateway() as gateway:
+        s3().create_bucket(Bucket=REAL, CreateBucketConfiguration={"LocationConstraint": REGION})
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def aws(gateway: Gateway) -> Aws:
+    second = timedelta(seconds=1)
+    return Aws(REGION, second, second, on_call=lambda *call: calls.append(call))
+
+
+@pytest.fixture
+def cluster(gateway: Gateway) -> Iterator[str]:
+    """A name of its own for every test, so that none sees another's objects."""
+    gateway.clear()
+    calls.clear()
+    yield next(clusters)
+    gateway.clear()
+
+
+@pytest.fixture
+def bucket(aws: Aws, cluster: str) -> Bucket:
+    return S3Bucket(aws, REAL, "etcd", cluster)
+
+
+def s3() -> Any:
+    return boto3.client("s3", region_name=REGION)
+
+
+def record(cluster: str, generation: int = 1, nonce: str = "n1") -> GenerationRecord:
+    return GenerationRecord(
+        generation=GenerationNumber(generation),
+        cluster=cluster,
+        token=f"{cluster}-{generation:06d}-aa",
+        created_by=A,
+        created_at=datetime(2026, 11, 22, 7, tzinfo=UTC),
+        agent="0",
+        nonce=Nonce(nonce),
+        founders={A: PeerUrl("http://10.0.0.1:2380"), B: PeerUrl("http://10.0.0.2:2380")},
+        cause=Cause("first", {"reports": 2}),
+        seed=Seed("snapshots/000001/x.json", 12, "ab", "snapshot") if generation > 1 else None,
+    )
+
+
+def report(instance: InstanceId = A) -> Report:
+    return Report(instance, PeerUrl("http://10.0.0.1:2380"), "boot", "none")
+
+
+FORMED = Formed(ClusterId(0xABC), {MemberId(0x1): A, MemberId(0x2): B})
+CLAIM = Claim(A, Nonce("n1"))
+
+
+# ---- what the protocol promises ------------------------------------------------------------------------------------
+
+
+def test_an_empty_bucket_has_no_head_no_reports_no_claims_and_no_snapshots(bucket: Bucket) -> None:
+    assert bucket.head(None) is None
+    assert bucket.formed(ONE) is None
+    assert bucket.claim(ONE, A) is None
+    assert bucket.reports(ONE) == ()
+    assert not bucket.snapshots_exist()
+
+
+def test_what_is_written_is_read(bucket: Bucket, cluster: str) -> None:
+    assert bucket.create_generation(record(cluster))
+    assert bucket.write_claim(ONE, CLAIM)
+    assert bucket.write_formed(ONE, FORMED)
+    assert bucket.head(None) == record(cluster)
+    assert bucket.claim(ONE, A) == CLAIM
+    assert bucket.claim(ONE, B) is None
+    assert bucket.formed(ONE) == FORMED
+
+
+def test_the_second_writer_of_a_record_loses_and_changes_nothing(bucket: Bucket, cluster: str) -> None:
+    assert bucket.create_generation(record(cluster))
+    assert not bucket.create_generation(record(cluster, nonce="another"))
+    assert bucket.head(None) == record(cluster)
+
+
+def test_writing_the_same_again_is_won_again(bucket: Bucket, cluster: str) -> None:
+    for _ in range(2):
+        assert bucket.create_generation(record(cluster))
+        assert bucket.write_claim(ONE, CLAIM)
+        assert bucket.write_formed(ONE, FORMED)
+
+
+def test_a_claim_with_another_nonce_and_another_formed_lose(bucket: Bucket) -> None:
+    bucket.write_claim(ONE, CLAIM)
+    bucket.write_formed(ONE, FORMED)
+    assert not bucket.write_claim(ONE, replace(CLAIM, nonce=Nonce("another")))
+    assert not bucket.write_formed(ONE, replace(FORMED, cluster_id=ClusterId(1)))
+    assert bucket.write_claim(ONE, Claim(B, Nonce("another")))
+
+
+def test_the_head_moves_with_its_successors(bucket: Bucket, cluster: str) -> None:
+    first, second, third = (record(cluster, number) for number in (1, 2, 3))
+    bucket.create_generation(first)
+    assert bucket.head(first) == first
+    bucket.create_generation(second)
+    bucket.create_generation(third)
+    assert bucket.head(first) == third
+    assert bucket.head(None) == third
+
+
+def test_reports_are_filed_again_and_again_and_have_ages(bucket: Bucket) -> None:
+    for each in (report(A), report(B), report(A)):
+        bucket.file_report(ONE, each)
+    found = bucket.reports(ONE)
+    assert {each.report for each in found} == {report(A), report(B)}
+    assert all(0 <= each.age_seconds < 10 for each in found)
+    assert bucket.reports(TWO) == ()
+
+
+def test_sixteen_writers_have_one_winner(bucket: Bucket, cluster: str) -> None:
+    records = [record(cluster, nonce=f"n{number}") for number in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(bucket.create_generation, records))
+    assert sum(won) == 1
+    assert bucket.head(None) == records[won.index(True)]
+
+
+def test_a_bucket_that_honours_preconditions_is_sound_however_often_it_is_asked(bucket: Bucket) -> None:
+    assert bucket.verdict() == BucketSound()
+    assert bucket.verdict() == BucketSound()
+
+
+# ---- where things are, and what they cost --------------------------------------------------------------------------
+
+
+def test_everything_lies_where_the_design_says(bucket: Bucket, cluster: str) -> None:
+    bucket.create_generation(record(cluster))
+    bucket.write_claim(ONE, CLAIM)
+    bucket.write_formed(ONE, FORMED)
+    bucket.file_report(ONE, report())
+    found = [each["Key"] for each in s3().list_objects_v2(Bucket=REAL, Prefix=f"etcd/{cluster}/")["Contents"]]
+    assert sorted(found) == [
+        f"etcd/{cluster}/assembly/000001/i-0a.json",
+        f"etcd/{cluster}/generations/000001.json",
+        f"etcd/{cluster}/generations/000001/claims/i-0a.json",
+        f"etcd/{cluster}/generations/000001/formed.json",
+    ]
+
+
+def test_a_prefix_is_optional(aws: Aws, cluster: str) -> None:
+    S3Bucket(aws, REAL, "", cluster).create_generation(record(cluster))
+    assert s3().get_object(Bucket=REAL, Key=f"{cluster}/generations/000001.json")["Body"].read()
+
+
+def test_a_steady_look_at_the_head_is_one_get(bucket: Bucket, cluster: str) -> None:
+    bucket.create_generation(record(cluster))
+    calls.clear()
+    bucket.head(record(cluster))
+    assert [call[:3] for call in calls] == [("s3", "GetObject", "not-found")]
+
+
+def test_one_cluster_never_sees_another_whose_name_begins_alike(aws: Aws, cluster: str) -> None:
+    longer = S3Bucket(aws, REAL, "etcd", cluster + "0")
+    longer.create_generation(record(cluster + "0"))
+    longer.file_report(ONE, report())
+    s3().put_object(Bucket=REAL, Key=f"etcd/{cluster}0/snapshots/000001/x.json")
+    shorter = S3Bucket(aws, REAL, "etcd", cluster)
+    assert shorter.head(None) is None
+    assert shorter.reports(ONE) == ()
+    assert not shorter.snapshots_exist()
+
+
+def test_foreign_keys_are_ignored(bucket: Bucket, cluster: str) -> None:
+    for key in ("generations/", "generations/README.md", "generations/7.json", "generations/000000.json",
+                "generations/0000009.json", "generations/000009/formed.json", "assembly/000001/notes.txt"):  # fmt: skip
+        s3().put_object(Bucket=REAL, Key=f"etcd/{cluster}/{key}", Body=b"?")
+    assert bucket.head(None) is None
+    assert bucket.reports(ONE) == ()
+
+
+def test_snapshots_are_noticed(bucket: Bucket, cluster: str) -> None:
+    s3().put_object(Bucket=REAL, Key=f"etcd/{cluster}/snapshots/000003/x.db.zst")
+    assert bucket.snapshots_exist()
+
+
+def test_every_page_of_a_listing_is_read(bucket: Bucket, cluster: str, gateway: Gateway) -> None:
+    for number in range(1, 6):
+        bucket.create_generation(record(cluster, number))
+    small = s3().list_objects_v2(Bucket=REAL, Prefix=f"etcd/{cluster}/generations/", MaxKeys=2)
+    page = (
+        f"<ListBucketResult><Name>{REAL}</Name><Prefix>etcd/{cluster}/generations/</Prefix><IsTruncated>true"
+        f"</IsTruncated><NextContinuationToken>{small['NextContinuationToken']}</NextContinuationToken>"
+        f"<Contents><Key>{small['Contents'][0]['Key']}</Key></Contents></ListBucketResult>"
+    )
+    gateway.spoil(r"^GET .*list-type=2", 200, page.encode())
+    assert bucket.head(None) == record(cluster, 5)
+    assert [call[1] for call in calls].count("ListObjectsV2") == 2
+
+
+def test_a_second_page_that_fails_is_no_shorter_answer(bucket: Bucket, cluster: str, gateway: Gateway) -> None:
+    page = (
+        f"<ListBucketResult><Name>{REAL}</Name><Prefix>etcd/{cluster}/generations/</Prefix><IsTruncated>true"
+        "</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
+    )
+    gateway.spoil(r"^GET .*list-type=2", 200, page.encode())
+    gateway.spoil(r"continuation-token", 503, s3_error("SlowDown"))
+    with pytest.raises(Unavailable):
+        bucket.head(None)
+
+
+def test_writes_are_encrypted_with_the_operators_key(aws: Aws, cluster: str) -> None:
+    key = "arn:aws:kms:eu-west-1:123456789012:key/abc"
+    S3Bucket(aws, REAL, "etcd", cluster, kms_key_id=key).create_generation(record(cluster))
+    head = s3().head_object(Bucket=REAL, Key=f"etcd/{cluster}/generations/000001.json")
+    assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", key)
+
+
+# ---- lost answers --------------------------------------------------------------------------------------------------
+
+Write = Callable[[Bucket, str], bool]
+WRITES: dict[str, tuple[str, Write, Write]] = {
+    "record": (
+        r"000001\.json",
+        lambda door, cluster: door.create_generation(record(cluster)),
+        lambda door, cluster: door.create_generation(record(cluster, nonce="another")),
+    ),
+    "claim": (
+        "claims/i-0a",
+        lambda door, _: door.write_claim(ONE, CLAIM),
+        lambda door, _: door.write_claim(ONE, replace(CLAIM, nonce=Nonce("another"))),
+    ),
+    "formed": (
+        "formed",
+        lambda door, _: door.write_formed(ONE, FORMED),
+        lambda door, _: door.write_formed(ONE, replace(FORMED, voters={})),
+    ),
+}
+LOST: dict[str, dict[str, Any]] = {
+    "500": {"status": 500, "body": s3_error("InternalError")},
+    "503": {"status": 503, "body": s3_error("SlowDown")},
+    "412": {"status": 412, "body": s3_error("PreconditionFailed")},
+    "409": {"status": 409, "body": s3_error("ConditionalRequestConflict")},
+    "hang": {"status": HANG},
+    "drop": {"status": DROP},
+    "garbage": {"status": 200, "body": b"<html>captive portal</html>"},
+}
+
+
+@pytest.fixture(params=WRITES)
+def document(request: pytest.FixtureRequest) -> tuple[str, Write, Write]:
+    return WRITES[request.param]
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_write_that_landed_and_whose_answer_was_lost_is_won(
+    bucket: Bucket, cluster: str, gateway: Gateway, document: tuple[str, Write, Write], lost: str
+) -> None:
+    key, ours, _ = document
+    gateway.spoil(rf"^PUT \S*{key}", after=True, **LOST[lost])
+    assert ours(bucket, cluster)
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_write_that_lost_the_race_and_its_answer_is_lost(
+    bucket: Bucket, cluster: str, gateway: Gateway, document: tuple[str, Write, Write], lost: str
+) -> None:
+    key, ours, theirs = document
+    assert theirs(bucket, cluster)
+    gateway.spoil(rf"^PUT \S*{key}", after=True, **LOST[lost])
+    assert not ours(bucket, cluster)
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_write_that_nobody_finds_is_unknown_and_is_not_repeated(
+    bucket: Bucket, cluster: str, gateway: Gateway, document: tuple[str, Write, Write], lost: str
+) -> None:
+    key, ours, _ = document
+    gateway.spoil(rf"^PUT \S*{key}", **LOST[lost])
+    with pytest.raises(Unavailable):
+        ours(bucket, cluster)
+    assert len([line for line in gateway.heard if line.startswith("PUT")]) == 1
+
+
+def test_where_reading_back_fails_too_it_is_unknown(
+    bucket: Bucket, cluster: str, gateway: Gateway, document: tuple[str, Write, Write]
+) -> None:
+    key, ours, _ = document
+    gateway.spoil(rf"^PUT \S*{key}", 500, after=True)
+    gateway.spoil(rf"^GET \S*{key}", 500)
+    with pytest.raises(Unavailable):
+        ours(bucket, cluster)
+
+
+def test_a_report_is_not_looked_up(bucket: Bucket, gateway: Gateway) -> None:
+    gateway.spoil("^PUT .*assembly", 500, s3_error("InternalError"), after=True)
+    with pytest.raises(Unavailable):
+        bucket.file_report(ONE, report())
+    assert not [line for line in gateway.heard if line.startswith("GET")]
+
+
+# ---- reads that fail -----------------------------------------------------------------------------------------------
+
+READS: dict[str, Callable[[Bucket], object]] = {
+    "head": lambda door: door.head(None),
+    "formed": lambda door: door.formed(ONE),
+    "claim": lambda door: door.claim(ONE, A),
+    "reports": lambda door: door.reports(ONE),
+    "snapshots": lambda door: door.snapshots_exist(),
+    "verdict": lambda door: door.verdict(),
+}
+WEATHER: dict[str, tuple[dict[str, Any], Ignorance]] = {
+    "500": ({"status": 500, "body": s3_error("InternalError")}, Ignorance.FAILED),
+    "503": ({"status": 503, "body": s3_error("SlowDown")}, Ignorance.THROTTLED),
+    "hang": ({"status": HANG}, Ignorance.TIMEOUT),
+    "drop": ({"status": DROP}, Ignorance.UNREACHABLE),
+    "expired": ({"status": 400, "body": s3_error("ExpiredToken")}, Ignorance.OURS),
+    "skewed": ({"status": 403, "body": s3_error("RequestTimeTooSkewed")}, Ignorance.OURS),
+    "signature": ({"status": 403, "body": s3_error("SignatureDoesNotMatch")}, Ignorance.OURS),
+}
+
+
+@pytest.mark.parametrize("weather", WEATHER)
+@pytest.mark.parametrize("read", READS)
+def test_a_read_that_fails_is_unavailable_with_its_reason(
+    bucket: Bucket, gateway: Gateway, read: str, weather: str
+) -> None:
+    how, why = WEATHER[weather]
+    gateway.spoil(".", times=9, **how)
+    with pytest.raises(Unavailable) as raised:
+        READS[read](bucket)
+    assert raised.value.unknown.why is why
+    assert "\n" not in str(raised.value)
+    assert calls[-1][2] == why
+
+
+@pytest.mark.parametrize("read", READS)
+def test_what_is_denied_is_refused_with_the_statement_that_would_allow_it(
+    bucket: Bucket, gateway: Gateway, cluster: str, read: str
+) -> None:
+    gateway.spoil(".", 403, s3_error("AccessDenied"), times=9)
+    with pytest.raises(Refused) as raised:
+        READS[read](bucket)
+    said = str(raised.value)
+    assert '{"Effect":"Allow","Action":"s3:' in said
+    assert "arn:aws:s3:::acme-etcd" in said
+    assert "\n" not in said
+
+
+def test_a_missing_right_to_read_lifecycle_rules_is_named(bucket: Bucket, gateway: Gateway) -> None:
+    gateway.spoil("^GET .*lifecycle", 403, s3_error("AccessDenied"))
+    with pytest.raises(Refused, match=r'"Action":"s3:GetLifecycleConfiguration","Resource":"arn:aws:s3:::acme-etcd"'):
+        bucket.verdict()
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_bucket_that_does_not_exist_is_refused(aws: Aws, gateway: Gateway, cluster: str, read: str) -> None:
+    with pytest.raises(Refused, match=r"no such bucket; check storage\.bucket"):
+        READS[read](S3Bucket(aws, "nobodys-bucket", "etcd", cluster))
+
+
+@pytest.mark.parametrize("read", ["head", "reports", "snapshots"])
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"hello", b"", b"<ListBucketResult></ListBucketResult>"])
+def test_a_listing_that_is_none_is_not_an_empty_one(bucket: Bucket, gateway: Gateway, read: str, body: bytes) -> None:
+    gateway.spoil(".", 200, body)
+    with pytest.raises(Unavailable) as raised:
+        READS[read](bucket)
+    # botocore itself makes a 500 of a 200 that is no XML
+    assert raised.value.unknown.why in (Ignorance.MALFORMED, Ignorance.FAILED)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\xff", b'{"generation": "one"}', b"not json"])
+def test_a_document_that_makes_no_sense_is_unavailable_and_named(
+    bucket: Bucket, cluster: str, body: bytes, gateway: Gateway
+) -> None:
+    for key in ("generations/000001.json", "generations/000001/formed.json", "assembly/000001/i-0a.json"):
+        s3().put_object(Bucket=REAL, Key=f"etcd/{cluster}/{key}", Body=body)
+        with pytest.raises(Unavailable, match=key) as raised:
+            READS[{"i-0a": "reports", "formed": "formed"}.get(key.split("/")[-1][:-5], "head")](bucket)
+        assert raised.value.unknown.why is Ignorance.MALFORMED
+
+
+def test_a_record_of_another_number_or_cluster_is_not_believed(bucket: Bucket, cluster: str) -> None:
+    for wrong in (record(cluster, 7), record("another")):
+        s3().put_object(Bucket=REAL, Key=f"etcd/{cluster}/generations/000001.json", Body=wrong.to_json())
+        with pytest.raises(Unavailable, match="says it is generation"):
+            bucket.head(None)
+
+
+def test_a_report_signed_by_another_is_not_believed(bucket: Bucket, cluster: str) -> None:
+    s3().put_object(Bucket=REAL, Key=f"etcd/{cluster}/assembly/000001/i-0b.json", Body=report(A).to_json())
+    with pytest.raises(Unavailable, match="signed by i-0a"):
+        bucket.reports(ONE)
+
+
+def test_a_report_that_vanished_since_it_was_listed_is_left_out(bucket: Bucket, gateway: Gateway) -> None:
+    bucket.file_report(ONE, report(A))
+    bucket.file_report(ONE, report(B))
+    gateway.spoil("^GET .*i-0b.json", 404, s3_error("NoSuchKey"))
+    assert [each.report for each in bucket.reports(ONE)] == [report(A)]
+
+
+def test_one_report_that_cannot_be_read_is_no_shorter_answer(bucket: Bucket, gateway: Gateway) -> None:
+    bucket.file_report(ONE, report(A))
+    bucket.file_report(ONE, report(B))
+    gateway.spoil("^GET .*i-0b.json", 500)
+    with pytest.raises(Unavailable):
+        bucket.reports(ONE)
+
+
+def test_the_age_of_a_report_is_by_the_stores_own_clock(bucket: Bucket, gateway: Gateway) -> None:
+    bucket.file_report(ONE, report(A))
+    headers = {"Last-Modified": "Sun, 01 Mar 2009 10:00:00 GMT", "ETag": '"x"'}
+    gateway.spoil("^GET .*i-0a.json", 200, report(A).to_json().encode(), headers=headers)
+    with_our_date = bucket.reports(ONE)[0].age_seconds
+    assert with_our_date > 15 * 365 * 86400
+
+
+def test_a_kept_connection_that_had_grown_old_costs_a_read_nothing(
+    bucket: Bucket, cluster: str, gateway: Gateway
+) -> None:
+    bucket.create_generation(record(cluster))
+    gateway.spoil("^GET ", DROP, times=1)
+    assert bucket.head(record(cluster)) == record(cluster)
+
+
+# ---- is the bucket fit? --------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_ignores_preconditions_is_unsound(bucket: Bucket, gateway: Gateway) -> None:
+    gateway.spoil("^PUT .*probe", 200, times=2, headers={"ETag": '"x"'})
+    verdict = bucket.verdict()
+    assert isinstance(verdict, BucketUnsound)
+    assert "If-None-Match" in verdict.why
+
+
+def test_a_store_that_does_not_know_preconditions_is_unsound(bucket: Bucket, gateway: Gateway) -> None:
+    gateway.spoil("^PUT .*probe", 501, s3_error("NotImplemented"))
+    assert isinstance(bucket.verdict(), BucketUnsound)
+
+
+def test_a_store_that_knows_no_lifecycle_rules_expires_nothing(bucket: Bucket, gateway: Gateway) -> None:
+    gateway.spoil("lifecycle", 501, s3_error("NotImplemented"))
+    assert bucket.verdict() == BucketSound()
+
+
+DAYS = {"Expiration": {"Days": 30}}
+RULES: dict[str, tuple[dict[str, Any], bool]] = {
+    "whole bucket": ({"Filter": {"Prefix": ""}, **DAYS}, True),
+    "no filter": ({"Filter": {}, **DAYS}, True),
+    "old style": ({"Prefix": "etcd/", **DAYS}, True),
+    "a prefix above": ({"Filter": {"Prefix": "etcd/CLUSTER"}, **DAYS}, True),
+    "a prefix below": ({"Filter": {"Prefix": "etcd/CLUSTER/generations/000001"}, **DAYS}, True),
+    "a tag": ({"Filter": {"Tag": {"Key": "k", "Value": "v"}}, **DAYS}, True),
+    "a tag and a prefix": (
+        {"Filter": {"And": {"Prefix": "etcd/", "Tags": [{"Key": "k", "Value": "v"}]}}, **DAYS},
+        True,
+    ),
+    "a date": ({"Filter": {"Prefix": ""}, "Expiration": {"Date": datetime(2030, 1, 1, tzinfo=UTC)}}, True),
+    "noncurrent": ({"Filter": {"Prefix": ""}, "NoncurrentVersionExpiration": {"NoncurrentDays": 3}}, True),
+    "glacier": ({"Filter": {"Prefix": ""}, "Transitions": [{"Days": 90, "StorageClass": "GLACIER"}]}, True),
+    "cheaper, and readable": (
+        {"Filter": {"Prefix": ""}, "Transitions": [{"Days": 90, "StorageClass": "GLACIER_IR"}]},
+        False,
+    ),
+    "disabled": ({"Filter": {"Prefix": ""}, "Status": "Disabled", **DAYS}, False),
+    "snapshots": ({"Filter": {"Prefix": "etcd/CLUSTER/snapshots/"}, **DAYS}, False),
+    "assembly": ({"Filter": {"Prefix": "etcd/CLUSTER/assembly/"}, **DAYS}, False),
+    "another cluster": ({"Filter": {"Prefix": "etcd/another/"}, **DAYS}, False),
+    "a cluster whose name begins alike": ({"Filter": {"Prefix": "etcd/CLUSTER0/"}, **DAYS}, False),
+    "unfinished uploads": (
+        {"Filter": {"Prefix": ""}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
+        False,
+    ),
+}
+
+
+def _named(part: Any, cluster: str) -> Any:
+    """The rule, about this cluster."""
+    if isinstance(part, dict):
+        return {key: _named(value, cluster) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_named(value, cluster) for value in part]
+    return part.replace("CLUSTER", cluster) if isinstance(part, str) else part
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_lifecycle_rule_that_could_take_a_record_away_makes_the_bucket_unsound(
+    aws: Aws, gateway: Gateway, cluster: str, name: str
+) -> None:
+    rule, unsound = RULES[name]
+    placed = {"Status": "Enabled", "ID": "the-rule", **_named(rule, cluster)}
+    own = f"{REAL}-{cluster}"
+    s3().create_bucket(Bucket=own, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3().put_bucket_lifecycle_configuration(Bucket=own, LifecycleConfiguration={"Rules": [placed]})
+    verdict = S3Bucket(aws, own, "etcd", cluster).verdict()
+    assert isinstance(verdict, BucketUnsound) == unsound, verdict
+    if isinstance(verdict, BucketUnsound):
+        assert "the-rule" in verdict.why
+
+
+# ---- counting ------------------------------------------------------------------------------------------------------
+
+
+def test_every_call_is_counted_with_its_time(bucket: Bucket, cluster: str) -> None:
+    bucket.create_generation(record(cluster))
+    bucket.create_generation(record(cluster, nonce="another"))
+    assert [call[:3] for call in calls] == [
+        ("s3", "PutObject", "ok"),
+        ("s3", "PutObject", "exists"),
+        ("s3", "GetObject", "ok"),
+    ]
+    assert all(0 < call[3] < 5 for call in calls)
