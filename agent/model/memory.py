@@ -174,8 +174,13 @@ def _learners(memory: Memory, membership: Membership, answers: Answers, now: dat
 
 
 def _progress(before: Progress | None, status: MemberStatus | Unknown | None, now: datetime) -> Progress:
-    """A learner makes progress while it applies entries, or while there are none left to apply."""
-    if not isinstance(status, MemberStatus):
+    """A learner makes progress while it applies entries, or while there are none left to apply.
+
+    Only silence in answer to a question counts against it: its time does not run for agents that never ask.
+    """
+    if status is None:
+        return Progress(0 if before is None else before.applied_index, now)
+    if isinstance(status, Unknown):
         return before or Progress(0, now)
     moved = before is None or status.applied_index > before.applied_index
     in_sync = status.applied_index >= status.committed_index and status.leader is not None
