@@ -93,6 +93,10 @@ def _is_dead(entry: Member, o: Observation, memory: Memory) -> bool:
         return False
     states = {each.id: each.state for each in o.fleet.instances}
     name = InstanceId(entry.name)
+    if states.get(name) is InstanceState.SHUTTING_DOWN:
+        return True
+    if isinstance(o.answers.of.get(entry.id), MemberStatus) or o.me.instance not in states:
+        return False  # it lives, or EC2 speaks of some other account than ours
     if name in states:
         return states[name] in (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
     aged = o.now - memory.seen_since.get(entry.id, o.now) >= timedelta(hours=1)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from agent.model.actions import Action, Blocker, Decision, Wait
 from agent.model.cluster import Member, Membership
 from agent.model.disk import Data, Disk, EtcdProcess, EtcdRunning, Identity
-from agent.model.fleet import GOING, Fleet
+from agent.model.fleet import GOING, Fleet, InstanceState
 from agent.model.generation import GenerationRecord
 from agent.model.ids import InstanceId
 from agent.model.known import Unknown
@@ -80,11 +80,18 @@ class Situation:
         Read from EC2 in this very round. The instance is shutting down or terminated; or its group reports
         that it terminated it; or EC2 does not know it in two complete looks, although the member is older
         than the time for which EC2 could not yet, or still, know it (AWS: "usually less than an hour").
+
+        What answers lives, whatever EC2 says of the instance it is named after: its volume may have moved.
+        An EC2 that does not know this very instance is asked in the wrong account or region.
         """
         fleet = self.o.fleet
         if isinstance(fleet, Unknown) or not member.started or member.name == self.me.instance:
             return None
         instance = fleet.find(member.name)
+        if instance is not None and instance.state is InstanceState.SHUTTING_DOWN:
+            return f"EC2 says that {instance.id} is {instance.state}"
+        if self.o.answers.answered(member.id) or fleet.find(self.me.instance) is None:
+            return None
         if instance is not None:
             return f"EC2 says that {instance.id} is {instance.state}" if instance.state in GOING else None
         if member.name in fleet.ended_by_group:
