@@ -44,7 +44,7 @@ def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation
     o = replace(
         near,
         bucket=_bucket(world, asks, memory),
-        head=_head(world, asks, memory),
+        head=_head(world, asks, near, memory),
         fleet=_fleet(world, asks, near, memory, policy),
         lifecycle_target=ask(world.metadata.target_lifecycle_state) if Ask.LIFECYCLE in asks else NOT_ASKED,
     )
@@ -79,8 +79,16 @@ def _bucket(world: World, asks: frozenset[Ask], memory: Memory) -> BucketVerdict
     return ask(world.bucket.verdict) if Ask.BUCKET in asks else NOT_ASKED
 
 
-def _head(world: World, asks: frozenset[Ask], memory: Memory) -> GenerationRecord | Unknown | None:
-    return ask(lambda: world.bucket.head(memory.head)) if Ask.HEAD in asks else NOT_ASKED
+def _head(world: World, asks: frozenset[Ask], near: Observation, memory: Memory) -> GenerationRecord | Unknown | None:
+    """Only what comes after the head we know; but from the first where our etcd has lost its quorum.
+
+    A bucket that was emptied is then noticed before the others' agents take it for a first start.
+    """
+    if Ask.HEAD not in asks:
+        return NOT_ASKED
+    voter = isinstance(near.local, MemberStatus) and not near.local.is_learner
+    lost = voter and isinstance(near.membership, Unknown)
+    return ask(lambda: world.bucket.head(None if lost else memory.head))
 
 
 def _fleet(world: World, asks: frozenset[Ask], near: Observation, memory: Memory, policy: Policy) -> Fleet | Unknown:

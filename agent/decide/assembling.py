@@ -21,7 +21,11 @@ SETUP_HINT = "check storage.bucket, storage.prefix and cluster.name; to start ov
 
 
 def file_report(s: Situation) -> Decision | None:
-    """Let the others know that we are here, without data, and ready."""
+    """Let the others know that we are here, and whether with data.
+
+    This comes before the contradictions on purpose. Where the bucket was emptied, a disk with data is what
+    keeps the others from founding beside it, so its agent must have said so before it calls a human.
+    """
     if s.o.head is not None or isinstance(s.o.reports, Unknown):
         return None
     report = Report(s.me.instance, s.me.peer_url, s.me.boot_id, data="intact" if s.holds_data else "none")
@@ -29,7 +33,7 @@ def file_report(s: Situation) -> Decision | None:
     due = s.policy.report_interval.total_seconds()
     if filed is not None and filed.report == report and filed.age_seconds < due:
         return None
-    return do(FileReport(FIRST, report), "there is no generation yet: telling the others that we are here")
+    return do(FileReport(FIRST, report), "there is no generation yet: telling the others what is here")
 
 
 def found_the_first_generation(s: Situation) -> Decision | None:

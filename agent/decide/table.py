@@ -39,6 +39,7 @@ class Rule:
 RULES: tuple[Rule, ...] = (
     Rule("unsound-bucket", contradicting.refuse_an_unsound_bucket),
     Rule("garbled-record", contradicting.refuse_a_garbled_record),
+    Rule("file-report", assembling.file_report),
     Rule("unsigned-data", contradicting.refuse_a_garbled_disk),
     Rule("foreign-cluster", contradicting.refuse_a_foreign_cluster),
     Rule("bucket-behind-disk", contradicting.refuse_a_bucket_behind_the_disk),
@@ -60,7 +61,6 @@ RULES: tuple[Rule, ...] = (
     Rule("remove-stalled-learner", removing.remove_a_stalled_learner),
     Rule("promote-myself", promoting.promote_myself),
     Rule("wait-for-quorum", recovering.wait_for_quorum),
-    Rule("file-report", assembling.file_report),
     Rule("found", assembling.found_the_first_generation),
     Rule("start-as-founder", founding.start_as_a_founder),
     Rule("join", joining.join),
