@@ -2,7 +2,8 @@
 
 Before the entry is asked for, the identity says `adding`. An unstarted entry at our address is then our own
 from an answer that was lost, and is adopted. Any other entry of ours is a life whose disk is gone: it is
-removed by its ID, because an ID that raft has heard from must not come back with an empty log.
+removed by its ID, because an ID that raft has heard from must not come back with an empty log. A founder
+that never started and joins instead spends its claim first, so that it can never use its seat again.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from agent.model.actions import (
     RemoveMember,
     StampIdentity,
     StartEtcd,
+    WriteClaim,
 )
 from agent.model.cluster import Member, Membership
 from agent.model.disk import Data, Identity, Stage
-from agent.model.generation import GenerationRecord
+from agent.model.generation import Claim, GenerationRecord
 from agent.model.known import Unknown
 
 
@@ -54,8 +56,18 @@ def _join(s: Situation, record: GenerationRecord, membership: Membership) -> Dec
         if identity.stage is Stage.JOINING:
             return _start_joined(s, identity, membership)
         if identity.stage is Stage.ADDING:
-            return _add(s, identity, membership)
+            return _give_up_the_seat(s, identity, record) or _add(s, identity, membership)
     return _reap_own(s, membership) or _prepare(s, record)
+
+
+def _give_up_the_seat(s: Situation, identity: Identity, record: GenerationRecord) -> Decision | None:
+    """A founder that joins instead must never found later: its claim is spent before it asks for an entry."""
+    if s.me.instance not in record.founders or isinstance(s.o.claim, Claim):
+        return None
+    if isinstance(s.o.claim, Unknown):
+        return wait(Blocker.IGNORANCE, f"a founder that joins cannot tell whether it has started before: {s.o.claim}")
+    claim = Claim(s.me.instance, identity.nonce)
+    return do(WriteClaim(record.generation, claim), "a founder that joins as a new member gives up its seat")
 
 
 def _start_joined(s: Situation, identity: Identity, membership: Membership) -> Decision:
