@@ -35,7 +35,7 @@ class Faults:
     garbled: set[str] = field(default_factory=set)  # doors whose answers make no sense
     flaky: float = 0.0  # reads that fail, the own disk's apart
     lost_replies: float = 0.0  # writes that land and whose answer is lost
-    storms: float = 0.0  # writes that do not land and say so unclearly (503, 409)
+    storms: float = 0.0  # writes to others that do not land and say so unclearly (503, 409)
     crash_after: int | None = None  # effects until the process dies
     crash_before: int | None = None
 
@@ -59,6 +59,7 @@ class _Door:
     def knock(self) -> None:
         """Time for others to act between two requests of ours; and this machine may be gone by then."""
         self.sim.meanwhile()
+        self.agent.calls[self.name] += 1
         if not self.agent.alive:
             raise Crash
 
@@ -88,7 +89,7 @@ class _Door:
             if faults.crash_before < 0:
                 faults.crash_before = None
                 raise Crash
-        if faults.storms and self.sim.random.random() < faults.storms:
+        if self.name != "host" and faults.storms and self.sim.random.random() < faults.storms:
             raise Unavailable(Ignorance.THROTTLED, f"{self.name}: slow down")
         effect()
         if faults.crash_after is not None:

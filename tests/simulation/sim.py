@@ -14,6 +14,7 @@ serves. Not modelled: the log, lagging followers, elections that take time.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -129,6 +130,20 @@ class Sim:
     def heal(self, name: InstanceId) -> None:
         self.machines[name].reachable = True
         self.tell(f"{name} is healed")
+
+    def hide(self, name: InstanceId) -> None:
+        """Missing from every listing, and cut off; EC2 says nothing of it."""
+        for agent in self.agents.values():
+            agent.cloud.hidden.add(name)
+        self.isolate(name)
+
+    def move_volume(self, old: InstanceId, new: InstanceId) -> None:
+        """The old instance is terminated, and its disk attached to the new one."""
+        self.terminate(old)
+        of, to = self.machines[old], self.machines[new]
+        to.identity, to.data, to.prepared = of.identity, of.data, of.prepared
+        of.identity, of.data, of.prepared = None, None, False
+        self.tell(f"the volume of {old} is attached to {new}")
 
     def at(self, url: str) -> Machine | None:
         host = urlsplit(url).hostname
@@ -271,18 +286,18 @@ class Sim:
     def live(self) -> list[InstanceId]:
         return sorted(name for name, each in self.machines.items() if each.state is InstanceState.RUNNING)
 
-    def formed(self) -> bool:
-        return f"generations/{FIRST:06d}/formed.json" in self.objects
+    def formed(self, generation: int = FIRST) -> bool:
+        return f"generations/{generation:06d}/formed.json" in self.objects
 
     def whole(self) -> bool:
-        """As many voters as are wanted, all on live instances, every member serving and at rest."""
+        """At least the voters that are wanted, every member serving on its own instance, every agent at rest."""
         alive = [each for each in self.lineages.values() if each.writes and each.superseded_at is None]
         if len(alive) != 1:
             return False
         serving = self.serving(alive[0])
         names = {each.name for each in alive[0].members.values()}
         return (
-            len(alive[0].voters) == voter_target(self.desired)
+            len(alive[0].voters) >= voter_target(self.desired)  # a voter that scale-in left over is kept
             and set(serving) == set(alive[0].members)
             and names == {each.id for each in serving.values()}
             and all(each.settled for each in self.agents.values() if each.name in names)
@@ -335,6 +350,7 @@ class Agent:
         self.memory, self.wakes_at = Memory(), sim.now + timedelta(seconds=after)
         self.last: Round | None = None
         self.faults = sim.weather()
+        self.calls: Counter[str] = Counter()  # requests by door
         self.at_crash: Callable[[], None] = lambda: None
         self.policy = Policy(cluster="prod", groups_interval=timedelta(seconds=30))
         self.cloud = SimCloud(self)
