@@ -135,7 +135,8 @@ class Imds:
 
 
 def _silence(error: Exception, said: str) -> Unavailable:
-    if isinstance(error, urllib3.exceptions.TimeoutError):
+    refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # to urllib3 a kind of timeout
+    if isinstance(error, urllib3.exceptions.TimeoutError) and not refused:
         return Unavailable(Ignorance.TIMEOUT, f"{said}: no answer in time")
     if isinstance(error, UnicodeDecodeError):
         return Unavailable(Ignorance.MALFORMED, f"{said}: not text")
