@@ -40,6 +40,8 @@ def ask(read: Callable[[], T]) -> T | Unknown:
 def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation:
     """One round's facts."""
     near = _near(world, me, policy)
+    if near.beside_the_leader and isinstance(near.membership, Membership):
+        near = _with_others(world, near, memory, policy)  # the leader's agent watches the others
     asks = worth_asking(near, memory, policy)
     o = replace(
         near,
@@ -49,7 +51,9 @@ def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation
         lifecycle_target=ask(world.metadata.target_lifecycle_state) if Ask.LIFECYCLE in asks else NOT_ASKED,
     )
     o = _with_documents(world, o, memory)
-    return _with_others(world, o, memory, policy) if Ask.OTHERS in asks else o
+    if Ask.OTHERS not in asks or o.head is None:  # without a generation there are no others
+        return o
+    return _with_others(world, o, memory, policy)
 
 
 def _near(world: World, me: Me, policy: Policy) -> Observation:

@@ -198,7 +198,7 @@ class Timing:
     )
     leader_interval: timedelta = setting(
         _span("500ms", "1m"),
-        _seconds(2),
+        _seconds(3),
         "the same beside the raft leader, who watches the others; longer: a lost member is noticed later",
     )
     busy_interval: timedelta = setting(

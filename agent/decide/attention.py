@@ -1,13 +1,13 @@
 """What is worth asking for in this round, so that a steady state costs next to nothing.
 
-Own disk, process and etcd are read in every round. What lies behind AWS is read when something is under
-way, or when it is due. A decision that needs a fact which was not asked for stays silent, so a mistake
-here costs time and never safety.
+Own disk, process and etcd are read in every round; beside the leader, the others' status too. What lies
+behind AWS is read when something is under way, or when it is due. A decision that needs a fact which was
+not asked for stays silent, so a mistake here costs time and never safety.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from agent.model.cluster import Membership, MemberStatus, voter_target
@@ -27,7 +27,7 @@ class Ask(StrEnum):
     BUCKET = "bucket"
     FLEET = "fleet"
     LIFECYCLE = "lifecycle_target"
-    OTHERS = "others"  # the other members' status, and the member list through them
+    OTHERS = "others"  # the other members, for the member list
 
 
 def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset[Ask]:
@@ -75,14 +75,13 @@ def _fleet_every(near: Observation, memory: Memory, policy: Policy) -> timedelta
 
 
 def _troubled(memory: Memory, near: Observation, policy: Policy) -> timedelta | None:
-    """Beside the leader: somebody does not answer, so EC2 may know something by now."""
-    if not memory.silent_since:
-        return None
-    return _trouble_interval(min(memory.silent_since.values()), near, policy)
+    """Beside the leader: somebody does not answer in this very round, so EC2 may know something by now."""
+    silent = [memory.silent_since.get(each, near.now) for each in near.answers.of if not near.answers.answered(each)]
+    return _trouble_interval(min(silent), near, policy) if silent else None
 
 
-def _trouble_interval(since: object, near: Observation, policy: Policy) -> timedelta:
-    patient = isinstance(since, type(near.now)) and near.now - since >= EAGER
+def _trouble_interval(since: datetime | None, near: Observation, policy: Policy) -> timedelta:
+    patient = since is not None and near.now - since >= EAGER
     return policy.patient_trouble_interval if patient else policy.trouble_interval
 
 
@@ -114,5 +113,5 @@ def _never_stamped(near: Observation) -> bool:
 
 
 def _needs_others(near: Observation) -> bool:
-    """The leader's agent watches the others; who cannot read the list from its own etcd asks them for it."""
-    return near.beside_the_leader or not isinstance(near.membership, Membership)
+    """Who cannot read the member list from its own etcd asks the others for it."""
+    return not isinstance(near.membership, Membership)
