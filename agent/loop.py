@@ -47,18 +47,12 @@ def play(world: World, me: Me, memory: Memory, policy: Policy) -> Round:
 def pace(decision: Decision, result: Result, o: Observation, memory: Memory, policy: Policy) -> timedelta:
     """How long until the next look. After an effect at once; while all is well, seldom."""
     if isinstance(decision.action, Rest):
-        return _resting(o, memory, policy)
+        return policy.busy_interval if memory.silent_since else policy.loop_interval
     if isinstance(decision.action, CallHuman):
         return policy.patient_interval
     if isinstance(decision.action, Wait) or result.outcome is not Outcome.DONE:
         return waiting_interval(o, memory, policy)
     return timedelta(0)
-
-
-def _resting(o: Observation, memory: Memory, policy: Policy) -> timedelta:
-    if memory.silent_since:
-        return policy.busy_interval
-    return policy.leader_interval if o.beside_the_leader else policy.loop_interval
 
 
 def run(world: World, policy: Policy, me: Me, tell: Callable[[Round], None], stopping: Callable[[], bool]) -> None:

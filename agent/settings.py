@@ -194,12 +194,9 @@ class Timing:
     """Every interval, grace period and timeout. The defaults suit one region; each line says what a change costs."""
 
     loop_interval: timedelta = setting(
-        _span("500ms", "1m"), _seconds(5), "between rounds while all is well; longer: trouble is noticed later"
-    )
-    leader_interval: timedelta = setting(
         _span("500ms", "1m"),
         _seconds(3),
-        "the same beside the raft leader, who watches the others; longer: a lost member is noticed later",
+        "between rounds while all is well; longer: a lost member is noticed and removed later",
     )
     busy_interval: timedelta = setting(
         _span("100ms", "1m"),

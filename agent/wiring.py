@@ -125,7 +125,6 @@ def policy(settings: Settings) -> Policy:
         client_scheme="https" if settings.tls.mode == "files" else "http",
         client_port=settings.etcd.client_port,
         loop_interval=timing.loop_interval,
-        leader_interval=timing.leader_interval,
         busy_interval=timing.busy_interval,
         patient_interval=timing.patient_interval,
         patience=timing.patience,

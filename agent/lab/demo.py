@@ -1,16 +1,185 @@
-"""The story that `lab demo` tells. To be written by its author; the stage (`agent.lab.client.Lab`) is ready."""
+"""`lab demo`: the agent's main job, told as a timeline with measured times; nothing is left behind.
+
+The story: three instances form a cluster; a writer writes all the time; the leader's instance is terminated; its
+replacement joins as a learner and is promoted, the dead member leaves the list; two more instances join; at the end
+every acknowledged write must be there.
+"""
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
 
-from agent.lab.spec import LabError
+from agent.lab import members
+from agent.lab.client import Instance, Lab
+from agent.lab.ledger import Ledger
+from agent.lab.spec import LabError, LabSpec
+
+PATIENCE_S = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `lab demo` can be told."""
+    parser.add_argument("--etcd", default=None, metavar="PATH", help="the etcd binary (default: on PATH, or fetched)")
+    parser.add_argument("--keep", action="store_true", help="leave the lab up afterwards, to look around")
 
 
-def main(_args: argparse.Namespace) -> int:
-    """Tell the story; the exit code says whether it ended well."""
-    raise LabError("the demo is not written yet")
+def main(args: argparse.Namespace) -> int:
+    """Tell the story; exit code 0 if it ended as it should."""
+    folder = Path(tempfile.mkdtemp(prefix="etcd-asg-agent-demo-"))
+    spec = LabSpec(instances=3, etcd=args.etcd or find_etcd())
+    story = Story()
+    try:
+        lab = Lab.start(spec, folder, lifeline=not args.keep)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    try:
+        story.tell(f"an emulated AWS is up at {lab.endpoint}; an Auto Scaling group launches three instances")
+        lost = play(lab, story)
+    finally:
+        if args.keep:
+            print(f"\nThe lab stays up: etcd-asg-agent lab status --state-dir {folder}")
+        else:
+            lab.down()
+            shutil.rmtree(folder, ignore_errors=True)
+    if not args.keep:
+        story.tell("the lab is down; no process and no file is left")
+    return 1 if lost else 0
+
+
+def find_etcd(folder: Path = Path(".cache/etcd")) -> str:
+    """etcd on PATH, else the newest that `make etcd` fetched."""
+    found = shutil.which("etcd")
+    if found is not None:
+        return found
+    fetched = sorted(folder.glob("*/etcd"), key=lambda path: [int(part) for part in path.parent.name.split(".")])
+    if not fetched:
+        raise LabError("there is no etcd: run `make etcd`, install it, or pass --etcd PATH")
+    return str(fetched[-1].resolve())
+
+
+class Story:
+    """A line for each thing that happened, with the seconds since the beginning and since the cause."""
+
+    def __init__(self) -> None:
+        self._began = self._cause = time.monotonic()
+
+    def tell(self, what: str, *, measured: bool = False) -> None:
+        """Print one line; `measured` adds the time since the last cause."""
+        now = time.monotonic()
+        took = f"{now - self._cause:+7.2f} s" if measured else " " * 9
+        print(f"{now - self._began:7.2f} s  {took}  {what}", flush=True)
+
+    def cause(self, what: str) -> None:
+        """Something is done to the cluster: the clock for what follows starts here."""
+        self._cause = time.monotonic()
+        self.tell(what)
+
+
+def play(lab: Lab, story: Story) -> int:
+    """The three acts; returns how many acknowledged writes were lost."""
+    _form(lab, story)
+    with Ledger(lab.addresses) as ledger:
+        _lose_the_leader(lab, story)
+        gap = ledger.longest_gap_s()
+        _grow(lab, story)
+    missing = ledger.missing(_a_voter(lab).address)
+    story.tell(f"{len(ledger.acknowledged)} writes were acknowledged meanwhile, {len(missing)} of them are missing")
+    story.tell(f"the longest time without an acknowledged write was {gap:.2f} s, when the leader's power went")
+    return len(missing)
+
+
+def _form(lab: Lab, story: Story) -> None:
+    lab.wait_agents(3, PATIENCE_S)
+    story.cause("three agents are running, each on an empty disk")
+    lab.wait_for("three voters with a leader", lambda lab: len(_voters(lab)) == 3, PATIENCE_S)
+    revision = members.put(_a_voter(lab).address, "hello", "world")
+    if revision is None:
+        raise LabError("the cluster formed, and does not take a write")
+    story.tell(f"one cluster of three voters; the first write is revision {revision}", measured=True)
+
+
+def _lose_the_leader(lab: Lab, story: Story) -> None:
+    before = {instance.id for instance in lab.instances()}
+    dead = next(each for each in lab.instances() if _role(each) == "leader")
+    story.cause(f"EC2 terminates {dead.id}, where the raft leader is")
+    lab.terminate(dead.id)
+    lab.wait_for("the dead member to leave the list", lambda lab: dead.id not in _names(lab), PATIENCE_S)
+    story.tell("its member is removed: EC2 said terminated, and the other two keep a quorum", measured=True)
+    new = _newcomer(lab, before)
+    story.tell(f"the group launched {new.id}, and its agent started", measured=True)
+    _joined(lab, story, new)
+
+
+def _grow(lab: Lab, story: Story) -> None:
+    before = {instance.id for instance in lab.instances()}
+    story.cause("the group is scaled to five")
+    lab.scale(5)
+    for number in (4, 5):
+        lab.wait_for(f"{number} voters", lambda lab, number=number: len(_voters(lab)) >= number, PATIENCE_S)  # type: ignore[misc]
+        joined = sorted(_voters(lab) - before)
+        before |= set(joined)
+        story.tell(f"{', '.join(joined)} joined as learner and is a voter: {number} voters", measured=True)
+
+
+def _joined(lab: Lab, story: Story, new: Instance) -> None:
+    lab.wait_for(f"{new.id} to be in the list", lambda lab: new.id in _names(lab) or _learning(lab), PATIENCE_S)
+    story.tell(f"{new.id} is added as a learner", measured=True)
+    lab.wait_for(f"{new.id} to be a voter", lambda lab: new.id in _voters(lab), PATIENCE_S)
+    story.tell(f"{new.id} is in sync and promoted: three voters again", measured=True)
+
+
+# ---- looking at it from outside, over etcd's own API --------------------------------------------------------------
+
+
+def _role(instance: Instance) -> str:
+    status = members.status(instance.address, 1.0) if instance.etcd_pids else None
+    return "" if status is None else status.role
+
+
+def _a_voter(lab: Lab) -> Instance:
+    """An instance whose member answers as a voter with a leader."""
+    for instance in lab.instances():
+        if _role(instance) in ("leader", "voter"):
+            return instance
+    raise LabError("no voter answers")
+
+
+def _list(lab: Lab) -> tuple[members.Member, ...]:
+    try:
+        return members.member_list(_a_voter(lab).address) or ()
+    except LabError:
+        return ()
+
+
+def _names(lab: Lab) -> set[str]:
+    """The members' names; every name there is, where nobody answers."""
+    found = _list(lab)
+    return {member.name for member in found} if found else {instance.id for instance in lab.instances(all=True)}
+
+
+def _learning(lab: Lab) -> bool:
+    return any(member.is_learner for member in _list(lab))
+
+
+def _voters(lab: Lab) -> set[str]:
+    """Started voters in the list of somebody who sees a leader."""
+    return {member.name for member in _list(lab) if member.started and not member.is_learner}
+
+
+def _newcomer(lab: Lab, before: set[str]) -> Instance:
+    lab.wait_for(
+        "the replacement's agent to start",
+        lambda lab: any(each.id not in before and each.agent_starts for each in lab.instances()),
+        PATIENCE_S,
+    )
+    return next(each for each in lab.instances() if each.id not in before)
+
+
+if __name__ == "__main__":
+    sys.exit("run `etcd-asg-agent lab demo`")

@@ -16,8 +16,7 @@ class Policy:
     agent_version: str = "0"
     client_scheme: str = "http"
     client_port: int = 2379
-    loop_interval: timedelta = timedelta(seconds=5)  # between rounds while all is well
-    leader_interval: timedelta = timedelta(seconds=3)  # and beside the leader, whose agent watches the others
+    loop_interval: timedelta = timedelta(seconds=3)  # between rounds while all is well
     busy_interval: timedelta = timedelta(milliseconds=500)  # between rounds while something is under way
     patient_interval: timedelta = timedelta(seconds=5)  # and once that has taken longer than `patience`
     patience: timedelta = timedelta(minutes=10)

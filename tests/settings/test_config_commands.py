@@ -58,7 +58,7 @@ def test_show_says_where_each_value_comes_from(config: Path, capsys: pytest.Capt
 def test_show_for_scripts(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert config_show(arguments(config=config, as_json=True)) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["timing.loop_interval"] == {"value": "5s", "source": "default"}
+    assert answer["timing.loop_interval"] == {"value": "3s", "source": "default"}
     assert answer["etcd.client_port"] == {"value": 2379, "source": "default"}
     assert answer["discovery.tags"] == {"value": {}, "source": "default"}
 

@@ -19,7 +19,7 @@ MINIMUM = {"cluster.name": "prod", "storage.bucket": "acme-etcd"}
 def test_two_settings_are_enough() -> None:
     settings = Settings.load(None, flags=MINIMUM)
     assert settings.etcd.data_root == Path("/var/lib/etcd")
-    assert settings.timing.loop_interval == timedelta(seconds=5)
+    assert settings.timing.loop_interval == timedelta(seconds=3)
     assert settings.http.listen == Address("0.0.0.0", 9379)
     assert settings.discovery.tags == ()
     assert settings.origins["etcd.binary"] == "default"
