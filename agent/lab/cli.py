@@ -1,7 +1,7 @@
 """`etcd-asg-agent lab …`: a cloud in a box for people at a terminal.
 
-House rules: imports nothing heavy until a verb needs it; one line per error, never a traceback; exit codes are the command
-line's: 0 done, 1 it could not be done, 130 interrupted.
+House rules: nothing heavy is imported until a verb needs it; one line an error, never a traceback; exit codes are the
+command line's: 0 done, 1 it could not be done, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ PAST = {
 
 
 def default_folder() -> Path:
-    """Where a person's lab lives: $XDG_STATE_HOME/etcd-asg-agent/lab."""
+    """Where a person's lab lives: $XDG_STATE_HOME/etcd-asg-agent-lab, which `down` removes."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "etcd-asg-agent" / "lab"
+    return Path(base) / "etcd-asg-agent-lab"
 
 
 # ---- the parser ---------------------------------------------------------------------------------------------------

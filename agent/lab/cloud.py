@@ -113,7 +113,6 @@ class Cloud:
         with self.lock:
             self.fleet.close()
         self.gateway.weather.clear()
-        self._server.shutdown()
 
     # ---- the laws of this cloud ----
 
@@ -266,6 +265,8 @@ def main() -> None:
             cloud.down.wait()
         finally:
             cloud.close()
+    logging.shutdown()
+    os._exit(0)  # no thread of ours has anything left to say, and taking moto apart politely takes a second
 
 
 def _build(folder: Path) -> Cloud:

@@ -166,6 +166,8 @@ class Fleet:
     def close(self) -> None:
         """End every process and rule. The files stay."""
         processes.kill_all(self.machines)
-        for machine in list(self.machines.values()):
-            self._retire(machine)
+        for machine in self.machines.values():
+            machine.power_off()
+            self._switchboard.close(machine.address)
+        self.machines.clear()
         self.firewall.close()
