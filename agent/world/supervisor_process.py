@@ -33,6 +33,9 @@ INHERITED = ("PATH", "HOME", "TMPDIR", "TZ", "GODEBUG", "GOGC", "GOMAXPROCS", "G
 LOCK_PATIENCE = timedelta(seconds=1)
 """Others look at the lock for a moment: `plan`, or an agent that is being replaced."""
 
+HOLDER_PATIENCE = timedelta(milliseconds=500)
+"""A process that is just starting or ending holds the lock for a moment without showing whose it is."""
+
 AFTER_SIGKILL = timedelta(seconds=10)
 
 
@@ -51,13 +54,20 @@ class ProcessSupervisor:
     # ---- state -----------------------------------------------------------------------------------------------------
 
     def state(self) -> EtcdProcess:
-        with durable.refusing(f"reading {self._lock}"):
-            held = self._is_held()
-        exit_code = self._reap()
-        if not held:
-            self._known = None
-            return EtcdStopped(exit_code)
-        return EtcdRunning(self._pid())
+        pause = timedelta(milliseconds=20)
+        with durable.refusing(f"looking for the process that holds {self._lock}"):
+            for _ in range(HOLDER_PATIENCE // pause):
+                held = self._is_held()
+                exit_code = self._reap()
+                if not held:
+                    self._known = None
+                    return EtcdStopped(exit_code)
+                pid = self._holder()
+                if pid is not None:
+                    return EtcdRunning(pid)
+                self._clock.sleep(pause)
+        said = f"{self._lock} is held by a process that cannot be found: is it of another user?"
+        raise Unavailable(Ignorance.FAILED, said)
 
     def _is_held(self) -> bool:
         """Whether a process holds the lock. Looking takes it shared, so that several may look at once."""
@@ -74,15 +84,14 @@ class ProcessSupervisor:
         """The exit code of our own child, if it has ended. etcd exits 0 when it was removed from its cluster."""
         return None if self._child is None else self._child.poll()
 
-    def _pid(self) -> int:
-        """Of the process that holds the lock."""
+    def _holder(self) -> int | None:
+        """The process ID of the etcd that holds the lock."""
         lock = self._lock.stat()
         for pid in self._candidates():
             if _is_our_etcd(pid, lock):
                 self._known = pid
                 return pid
-        said = f"{self._lock} is held by a process that cannot be found: of another user, or just starting or ending"
-        raise Unavailable(Ignorance.FAILED, said)
+        return None
 
     def _candidates(self) -> Iterator[int]:
         if self._known is not None:

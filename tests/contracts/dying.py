@@ -18,10 +18,11 @@ EVENTS = "('open', 'os.rename', 'os.mkdir', 'os.chmod', 'os.chown', 'os.remove',
 PRELUDE = """
 import os, signal, sys
 left, root = int(sys.argv[1]), sys.argv[2]
+below = root
 
 def before(event, arguments):
     global left
-    if event not in EVENTS or (event == "open" and not str(arguments[0]).startswith(root)):
+    if event not in EVENTS or (event == "open" and not str(arguments[0]).startswith(below)):
         return
     left -= 1
     if left < 0:
