@@ -75,8 +75,12 @@ ACTIONS = {
 """IAM's name of an operation, where it is not the operation's own."""
 
 
+ABSENT = frozenset({"NoSuchKey", "NoSuchLifecycleConfiguration"})
+"""S3's own words for "there is none". A 404 in any other words may come from something that is not S3."""
+
+
 class NotFound(Refused):
-    """S3 answered, and holds no such object."""
+    """S3 answered, and holds no such thing."""
 
 
 class AlreadyThere(Refused):
@@ -152,13 +156,15 @@ def _answered(error: aws.ClientError, asked: Asked) -> Trouble:
         return Refused(f"{asked} was refused: there is no such bucket; check storage.bucket", Ignorance.OURS)
     if code in WRONG_REGION:
         return Refused(f"{said}: the bucket is in another region; check storage.bucket and AWS_REGION", Ignorance.OURS)
+    if code in ABSENT:
+        return NotFound(said)
     return _by_status(status, said)
 
 
 def _by_status(status: int, said: str) -> Trouble:
     match status:
         case 404:
-            return NotFound(said)
+            return Unavailable(Ignorance.MALFORMED, f"{said}: is this AWS?")
         case 412:
             return AlreadyThere(said)
         case 501:
@@ -169,11 +175,6 @@ def _by_status(status: int, said: str) -> Trouble:
             return Refused(said, Ignorance.OURS)
         case _:
             return Unavailable(Ignorance.FAILED, said)
-
-
-def code_of(error: Exception) -> str:
-    """The service's own word for the error, or nothing where no service answered."""
-    return _code_of(error)[0] if isinstance(error, aws.ClientError) else ""
 
 
 def _code_of(error: aws.ClientError) -> tuple[str, int]:

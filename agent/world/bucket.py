@@ -15,13 +15,13 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
-from agent.model.faults import Refused, Unavailable
+from agent.model.faults import Unavailable
 from agent.model.generation import FIRST, Claim, FiledReport, Formed, GenerationRecord, Report
 from agent.model.ids import GenerationNumber, InstanceId
 from agent.model.known import Ignorance
 from agent.model.observation import BucketSound, BucketUnsound, BucketVerdict
 from agent.world.aws import Aws
-from agent.world.aws_errors import AlreadyThere, Asked, NotFound, NotSupported, code_of
+from agent.world.aws_errors import AlreadyThere, Asked, NotFound, NotSupported
 from agent.world.bucket_lifecycle import expiring_rule
 
 T = TypeVar("T")
@@ -77,10 +77,8 @@ class S3Bucket:
         asked = Asked("s3", "GetBucketLifecycleConfiguration", f"bucket {self._bucket}", f"arn:aws:s3:::{self._bucket}")
         try:
             return list(self._aws.call(asked, Bucket=self._bucket).get("Rules", ()))
-        except NotFound as error:
-            if _is(error, "NoSuchLifecycleConfiguration"):
-                return []
-            raise
+        except NotFound:
+            return []
         except NotSupported:
             return []  # a store that knows no lifecycle expires nothing
 
@@ -214,10 +212,8 @@ class S3Bucket:
     def _get(self, key: str) -> Mapping[str, Any] | None:
         try:
             return self._aws.call(self._asked("GetObject", key), Bucket=self._bucket, Key=self._root + key)
-        except NotFound as error:
-            if _is(error, "NoSuchKey"):
-                return None
-            raise Refused(str(error), Ignorance.FAILED) from error
+        except NotFound:
+            return None
 
     def _parsed(self, key: str, body: bytes, parse: Callable[[str], T]) -> T:
         try:
@@ -245,10 +241,6 @@ class S3Bucket:
     def _asked(self, operation: str, key: str) -> Asked:
         where = f"{self._bucket}/{self._root}"
         return Asked("s3", operation, f"s3://{where}{key}", f"arn:aws:s3:::{where}*")
-
-
-def _is(error: NotFound, code: str) -> bool:
-    return isinstance(error.__cause__, Exception) and code_of(error.__cause__) == code
 
 
 def _number_in(key: str) -> GenerationNumber | None:

@@ -377,6 +377,36 @@ def test_what_is_denied_is_refused_with_the_statement_that_would_allow_it(
     assert "\n" not in said
 
 
+@pytest.mark.parametrize("body", [b"", b"<html>404 not found</html>", s3_error("NotFound"), s3_error("NoSuchUpload")])
+@pytest.mark.parametrize("read", READS)
+def test_a_404_that_is_not_in_s3s_words_proves_nothing(
+    bucket: Bucket, gateway: Gateway, read: str, body: bytes
+) -> None:
+    """A proxy or a wrong endpoint says 404 to everything; that is no empty bucket."""
+    gateway.spoil("^GET ", 404, body, times=9)
+    with pytest.raises(Unavailable) as raised:
+        READS[read](bucket)
+    assert raised.value.unknown.why is Ignorance.MALFORMED
+
+
+def test_a_missing_right_to_use_a_key_is_named(bucket: Bucket, gateway: Gateway) -> None:
+    key = "arn:aws:kms:eu-west-1:123456789012:key/abc"
+    message = (
+        "User: arn:aws:sts::123456789012:assumed-role/etcd/i-0a is not authorized to perform: "
+        f"kms:GenerateDataKey on resource: {key} because no identity-based policy allows it"
+    )
+    gateway.spoil("^PUT ", 403, s3_error("AccessDenied").replace(b"said the test", message.encode()))
+    with pytest.raises(Refused) as raised:
+        bucket.file_report(ONE, report())
+    assert f'"Action":"kms:GenerateDataKey","Resource":"{key}"' in str(raised.value)
+
+
+def test_a_bucket_in_another_region_is_refused(bucket: Bucket, gateway: Gateway) -> None:
+    gateway.spoil(".", 400, s3_error("AuthorizationHeaderMalformed"), times=9)
+    with pytest.raises(Refused, match="another region"):
+        bucket.head(None)
+
+
 def test_a_missing_right_to_read_lifecycle_rules_is_named(bucket: Bucket, gateway: Gateway) -> None:
     gateway.spoil("^GET .*lifecycle", 403, s3_error("AccessDenied"))
     with pytest.raises(Refused, match=r'"Action":"s3:GetLifecycleConfiguration","Resource":"arn:aws:s3:::acme-etcd"'):
