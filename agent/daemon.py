@@ -19,7 +19,8 @@ from agent.decide import RULES
 from agent.loop import run as loop
 from agent.model.actions import Blocker
 from agent.model.faults import Refused, Trouble, Unavailable
-from agent.model.observation import BucketUnsound
+from agent.model.memory import Memory
+from agent.model.observation import BucketUnsound, BucketVerdict
 from agent.model.round import Round
 from agent.settings import Settings
 from agent.telemetry.log import facts, set_up
@@ -75,16 +76,16 @@ def _look_after(
     wired = _wire_when_possible(settings, metrics, pulse, stop, clock)
     if wired is None:
         return 0
-    unsound = _unsound_bucket(wired)
-    if unsound is not None:
-        log.error("cannot start", extra=facts(because=unsound.why, hint=unsound.hint))
+    verdict = _judge_the_bucket(wired)
+    if isinstance(verdict, BucketUnsound):
+        log.error("cannot start", extra=facts(because=verdict.why, hint=verdict.hint))
         return EXIT_REFUSED
 
     def tell(played: Round) -> None:
         pulse.beat()
         teller.tell(played)
 
-    loop(wired.world, wired.policy, wired.me, tell, stop.is_set)
+    loop(wired.world, wired.policy, wired.me, tell, stop.is_set, Memory(bucket=verdict))
     log.info("agent stopped; etcd is left as it is")
     return 0
 
@@ -106,11 +107,10 @@ def _wire_when_possible(
     return None
 
 
-def _unsound_bucket(wired: Wired) -> BucketUnsound | None:
+def _judge_the_bucket(wired: Wired) -> BucketVerdict | None:
     """A bucket that breaks the protocol is refused at once; one that does not answer is judged by the loop, later."""
     try:
-        verdict = wired.world.bucket.verdict()
+        return wired.world.bucket.verdict()
     except Trouble as trouble:
         log.warning("the bucket cannot be judged yet", extra=facts(because=str(trouble)))
         return None
-    return verdict if isinstance(verdict, BucketUnsound) else None

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from agent.act import act
 from agent.decide import decide, object_to
-from agent.decide.attention import waiting_interval
+from agent.decide.attention import growing, waiting_interval
 from agent.decide.objections import veto
 from agent.model.actions import CallHuman, Decision, Outcome, Rest, Result, Wait
 from agent.model.memory import Memory, remember, remember_result
@@ -47,7 +47,7 @@ def play(world: World, me: Me, memory: Memory, policy: Policy) -> Round:
 def pace(decision: Decision, result: Result, o: Observation, memory: Memory, policy: Policy) -> timedelta:
     """How long until the next look. After an effect at once; while all is well, seldom."""
     if isinstance(decision.action, Rest):
-        return policy.busy_interval if memory.silent_since else policy.loop_interval
+        return _resting(o, memory, policy)
     if isinstance(decision.action, CallHuman):
         return policy.patient_interval
     if isinstance(decision.action, Wait) or result.outcome is not Outcome.DONE:
@@ -55,9 +55,23 @@ def pace(decision: Decision, result: Result, o: Observation, memory: Memory, pol
     return timedelta(0)
 
 
-def run(world: World, policy: Policy, me: Me, tell: Callable[[Round], None], stopping: Callable[[], bool]) -> None:
+def _resting(o: Observation, memory: Memory, policy: Policy) -> timedelta:
+    """Beside the leader, while a member is silent, EC2 may say every moment that it is gone."""
+    if not memory.silent_since:
+        return policy.loop_interval
+    return growing(min(memory.silent_since.values()), o.now, policy.busy_interval, policy.loop_interval)
+
+
+def run(
+    world: World,
+    policy: Policy,
+    me: Me,
+    tell: Callable[[Round], None],
+    stopping: Callable[[], bool],
+    memory: Memory | None = None,
+) -> None:
     """Rounds until `stopping`. `tell` reads each round (logs, metrics, status) and never steers."""
-    memory = Memory()
+    memory = memory or Memory()
     while not stopping():
         played = play(world, me, memory, policy)
         memory = played.memory

@@ -200,18 +200,13 @@ class Timing:
     )
     busy_interval: timedelta = setting(
         _span("100ms", "1m"),
-        _seconds(0.5),
-        "between rounds while something is under way; longer: joining and recovery are slower",
-    )
-    patience: timedelta = setting(
-        _span("1m", "1d"),
-        timedelta(minutes=10),
-        "what has been under way for longer is looked at at the patient intervals; longer: more calls",
+        _seconds(0.25),
+        "between rounds while something is under way; longer: forming and joining are slower",
     )
     patient_interval: timedelta = setting(
         _span("500ms", "10m"),
         _seconds(5),
-        "between rounds once patience is over; longer: a late change is noticed later",
+        "the same at most: the longer something takes, the longer the interval; longer: a late change is noticed later",
     )
     fleet_interval: timedelta = setting(
         _span("2s", "1h"),
@@ -224,7 +219,7 @@ class Timing:
     patient_trouble_fleet_interval: timedelta = setting(
         _span("500ms", "1h"),
         _seconds(15),
-        "the same once patience is over; shorter: more EC2 calls during long trouble",
+        "the same at most: the longer it takes, the longer the interval; shorter: more EC2 calls during long trouble",
     )
     groups_interval: timedelta = setting(
         _span("10s", "1h"),

@@ -127,7 +127,6 @@ def policy(settings: Settings) -> Policy:
         loop_interval=timing.loop_interval,
         busy_interval=timing.busy_interval,
         patient_interval=timing.patient_interval,
-        patience=timing.patience,
         fleet_interval=timing.fleet_interval,
         groups_interval=timing.groups_interval,
         trouble_interval=timing.trouble_fleet_interval,

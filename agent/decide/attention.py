@@ -16,8 +16,8 @@ from agent.model.memory import Memory, is_settled
 from agent.model.observation import Observation
 from agent.model.policy import Policy
 
-EAGER = timedelta(minutes=2)
-"""How long EC2 is asked often while something is under way; most instances end within that time."""
+SHARE_OF_THE_WAIT = 1 / 50
+"""Who has waited for a minute looks every 1.2 s, who has waited for ten looks every 12 s: bounded by the policy."""
 
 
 class Ask(StrEnum):
@@ -48,7 +48,7 @@ def _due(ask: Ask, every: timedelta, near: Observation, memory: Memory) -> bool:
 
 
 def _head_every(near: Observation, memory: Memory, policy: Policy) -> timedelta:
-    if is_settled(near) or is_spare(near, memory):
+    if memory.head is not None and (is_settled(near) or is_spare(near, memory)):
         return policy.head_interval
     if isinstance(near.process, EtcdRunning) and not _never_stamped(near):
         return policy.patient_interval  # serving or trying to: a newer head would fence us
@@ -56,10 +56,14 @@ def _head_every(near: Observation, memory: Memory, policy: Policy) -> timedelta:
 
 
 def waiting_interval(o: Observation, memory: Memory, policy: Policy) -> timedelta:
-    """Between rounds while something is under way: short at first, longer once patience is called for."""
-    since = memory.unsettled_since
-    patient = since is not None and o.now - since >= policy.patience
-    return policy.patient_interval if patient else policy.busy_interval
+    """Between rounds while something is under way: often at first, and ever less often the longer it takes."""
+    return growing(memory.unsettled_since, o.now, policy.busy_interval, policy.patient_interval)
+
+
+def growing(since: datetime | None, now: datetime, least: timedelta, most: timedelta) -> timedelta:
+    """A share of the time that it has taken so far, within bounds."""
+    waited = timedelta(0) if since is None else now - since
+    return max(least, min(most, waited * SHARE_OF_THE_WAIT))
 
 
 def _fleet_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
@@ -69,8 +73,8 @@ def _fleet_every(near: Observation, memory: Memory, policy: Policy) -> timedelta
         return _troubled(memory, near, policy) or policy.fleet_interval
     if is_spare(near, memory):
         return policy.fleet_interval
-    if _restarts_in_place(near):
-        return None
+    if _restarts_in_place(near) and memory.etcd_short_lives == 0:
+        return None  # an etcd that keeps ending may have been removed: those who can tell are where EC2 says
     return _trouble_interval(memory.unsettled_since, near, policy)
 
 
@@ -81,8 +85,7 @@ def _troubled(memory: Memory, near: Observation, policy: Policy) -> timedelta | 
 
 
 def _trouble_interval(since: datetime | None, near: Observation, policy: Policy) -> timedelta:
-    patient = since is not None and near.now - since >= EAGER
-    return policy.patient_trouble_interval if patient else policy.trouble_interval
+    return growing(since, near.now, policy.trouble_interval, policy.patient_trouble_interval)
 
 
 def is_spare(near: Observation, memory: Memory) -> bool:

@@ -17,13 +17,12 @@ class Policy:
     client_scheme: str = "http"
     client_port: int = 2379
     loop_interval: timedelta = timedelta(seconds=3)  # between rounds while all is well
-    busy_interval: timedelta = timedelta(milliseconds=500)  # between rounds while something is under way
-    patient_interval: timedelta = timedelta(seconds=5)  # and once that has taken longer than `patience`
-    patience: timedelta = timedelta(minutes=10)
+    busy_interval: timedelta = timedelta(milliseconds=250)  # between rounds while something is under way
+    patient_interval: timedelta = timedelta(seconds=5)  # and at most, when that takes long
     fleet_interval: timedelta = timedelta(seconds=60)  # the leader's look at EC2 while all is well
     groups_interval: timedelta = timedelta(minutes=5)  # and at Auto Scaling, for the desired capacity
     trouble_interval: timedelta = timedelta(seconds=2)  # and at EC2 while something is under way
-    patient_trouble_interval: timedelta = timedelta(seconds=15)  # and once that has taken `patience`
+    patient_trouble_interval: timedelta = timedelta(seconds=15)  # and at most, when that takes long
     head_interval: timedelta = timedelta(minutes=5)  # a serving member's look for a newer generation
     founding_grace: timedelta = timedelta(minutes=2)  # for the whole fleet to report, then a majority will do
     report_interval: timedelta = timedelta(seconds=5)  # a waiting agent files its report again
