@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import replace
 from datetime import timedelta
@@ -127,9 +128,10 @@ def test_minor_versions() -> None:
 @pytest.mark.etcd
 @pytest.mark.parametrize("version", available(), ids=str)
 def test_a_real_etcd_knows_every_word_of_it(tmp_path: Path, version: EtcdVersion) -> None:
-    url = PeerUrl("http://127.83.7.1:2380")
+    address = f"127.{os.getpid() % 250 + 1}.83.1"
+    url = PeerUrl(f"http://{address}:2380")
     launch = Launch(InstanceId("i-0a"), url, "new", "token", (("i-0a", url),))
-    told = etcd_environment(launch, EtcdSettings(tmp_path / "data", "127.83.7.1"), str(version))
+    told = etcd_environment(launch, EtcdSettings(tmp_path / "data", address), str(version))
     process = subprocess.Popen([version.etcd], env=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         said, _ = process.communicate(timeout=3)
