@@ -100,6 +100,12 @@ lock: ## resolve the dependencies anew (needs uv); lock files carry hashes and n
 	@$(COMPILE) --extra lab --group dev --output-file requirements-dev.lock
 	@! grep -nE '://|--(extra-)?index-url|--find-links' requirements.lock requirements-dev.lock
 
+.PHONY: proto
+proto: ## generate the messages of agent/world/etcd_wire.proto anew, in an environment of its own
+	@python3 -m venv .cache/proto
+	@.cache/proto/bin/pip install --quiet grpcio-tools==1.62.3 mypy-protobuf==3.6.0 'setuptools<81'
+	@PATH=$(CURDIR)/.cache/proto/bin:$$PATH python -m grpc_tools.protoc -I. --python_out=. --mypy_out=. agent/world/etcd_wire.proto
+
 .PHONY: clean
 clean: ## remove .venv, caches and everything else that can be made again
 	@rm -rf $(VENV) .cache build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -69,14 +69,13 @@ def wire(settings: Settings, counting: Counting | None = None, stop: threading.E
     region = os.environ.get("AWS_REGION") or imds.region()
     aws = Aws(region, timing.aws_connect_timeout, timing.aws_read_timeout, counting.aws_call)
     deadlines = Deadlines(timing.etcd_status_timeout, timing.etcd_read_timeout, timing.etcd_membership_timeout)
-    clock = SystemClock(stop)
     world = World(
-        clock=clock,
+        clock=SystemClock(stop),
         metadata=imds,
         cloud=Ec2Cloud(aws, me.instance, settings.discovery.tags),
         bucket=S3Bucket(aws, storage.bucket, storage.prefix, settings.cluster.name, storage.kms_key_id),
         etcd=EtcdDoor(_client_tls(settings), deadlines, counting.etcd_call),
-        host=_host(settings, me, clock),
+        host=_host(settings, me),
     )
     return Wired(world, policy(settings), me)
 
@@ -95,10 +94,10 @@ def _server_tls(settings: Settings) -> ServerTls | None:
     return ServerTls(*given) if tls.mode == "files" and len(given) == len(files) else None
 
 
-def _host(settings: Settings, me: Me, clock: SystemClock) -> InstanceHost:
-    etcd = settings.etcd
+def _host(settings: Settings, me: Me) -> InstanceHost:
+    etcd, clock = settings.etcd, SystemClock()  # not ended by a stop: what was begun with etcd is waited for
     disk = DataRoot(etcd.data_root, clock)
-    supervisor: Supervisor = SystemdSupervisor(etcd.data_root, clock)
+    supervisor: Supervisor = SystemdSupervisor(etcd.data_root, clock, etcd.binary)
     if etcd.supervisor == "process":
         supervisor = ProcessSupervisor(etcd.binary, etcd.data_root, etcd.data_root / "etcd.log", clock)
     launched_with = EtcdSettings(

@@ -29,6 +29,7 @@ from botocore.exceptions import (
     UnknownServiceError,
 )
 from botocore.parsers import ResponseParserError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from agent.model.faults import Trouble
 from agent.world.aws_errors import AlreadyThere, Asked, NotFound, trouble
@@ -49,6 +50,10 @@ METHODS = {
     "PutObject": "put_object",
 }
 """Every AWS operation that the agent uses, and boto3's name of it. The instance role needs no other."""
+
+
+ONCE_MORE = Retrying(retry=retry_if_exception_type(ConnectionClosedError), stop=stop_after_attempt(2), reraise=True)
+"""Reads only: most often a kept-alive connection that had grown old."""
 
 
 class Aws:
@@ -91,12 +96,9 @@ class Aws:
 
     def _answer(self, asked: Asked, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         method = getattr(self._client(asked.service), METHODS[asked.operation])
-        try:
+        if asked.operation.startswith("Put"):
             return _with_body(method(**parameters))
-        except ConnectionClosedError:
-            if asked.operation.startswith("Put"):
-                raise
-            return _with_body(method(**parameters))  # most often a kept-alive connection that had grown old
+        return ONCE_MORE.copy()(lambda: _with_body(method(**parameters)))
 
     def _client(self, service: str) -> Any:
         with self._making:  # making clients is not safe in several threads; using them is

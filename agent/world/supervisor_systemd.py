@@ -19,6 +19,7 @@ from agent.world import durable
 from agent.world.doors import Clock
 
 PROPERTIES = ("LoadState", "ActiveState", "SubState", "MainPID", "ExecMainStatus", "ExecMainExitTimestampMonotonic")
+BINARY = "AGENT_ETCD_BINARY"
 CALL_TIMEOUT = timedelta(seconds=10)
 START_TIMEOUT = timedelta(seconds=10)
 POLL = timedelta(milliseconds=100)
@@ -29,9 +30,17 @@ SILENCES = ("Failed to connect to bus", "System has not been booted with systemd
 class SystemdSupervisor:
     """`agent.world.supervisor.Supervisor` by way of `systemctl`."""
 
-    def __init__(self, data_root: Path, clock: Clock, unit: str = "etcd.service", systemctl: str = "systemctl") -> None:
+    def __init__(
+        self,
+        data_root: Path,
+        clock: Clock,
+        binary: str = "etcd",
+        unit: str = "etcd.service",
+        systemctl: str = "systemctl",
+    ) -> None:
         self._environment_file = data_root / "etcd.env"
         self._clock = clock
+        self._binary = binary
         self._unit = unit
         self._systemctl = systemctl
 
@@ -51,7 +60,8 @@ class SystemdSupervisor:
     def start(self, environment: Mapping[str, str]) -> None:
         if isinstance(self.state(), EtcdRunning):
             raise Refused(f"{self._unit} runs already", Ignorance.FAILED)
-        durable.write(self._environment_file, environment_file(environment), mode=0o600)
+        told = {**environment, BINARY: self._binary}  # which etcd the unit runs
+        durable.write(self._environment_file, environment_file(told), mode=0o600)
         self._ask("reset-failed", self._unit)  # or a few failures in a row would be held against it
         self._ask("start", "--no-block", self._unit)
         if not self._wait(START_TIMEOUT, lambda state: isinstance(state, EtcdRunning)):

@@ -380,7 +380,8 @@ def test_a_start_writes_the_environment_first_and_waits_for_a_process(systemctl:
     door.start({"ETCD_NAME": "i-0a", "ETCD_DATA_DIR": "/var/lib/etcd/data"})
     assert systemctl.asked() == ["reset-failed etcd.service", "start --no-block etcd.service"]
     file = systemctl.folder / "etcd.env"
-    assert file.read_text() == 'ETCD_DATA_DIR="/var/lib/etcd/data"\nETCD_NAME="i-0a"\n'
+    told = ['AGENT_ETCD_BINARY="etcd"', 'ETCD_DATA_DIR="/var/lib/etcd/data"', 'ETCD_NAME="i-0a"']
+    assert file.read_text().splitlines() == told
     assert file.stat().st_mode & 0o777 == 0o600
     assert door.state() == EtcdRunning(4711)
 
