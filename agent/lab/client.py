@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -78,6 +79,8 @@ class Lab:
         self.region: str = state["region"]
         self.pid: int = state["pid"]
         self._daemon = daemon
+        if daemon is not None:  # whoever ends it and whenever: somebody must collect what is left of a child
+            threading.Thread(target=daemon.wait, name="lab-daemon", daemon=True).start()
         self._clients: dict[str, Any] = {}
 
     # ---- coming and going ----

@@ -6,6 +6,7 @@ loopback.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import boto3
@@ -19,16 +20,17 @@ IMAGE = "ami-0000000000000001a"
 HOOKS = (("launching", "EC2_INSTANCE_LAUNCHING", "ABANDON"), ("terminating", "EC2_INSTANCE_TERMINATING", "CONTINUE"))
 
 
-def client(service: str, endpoint: str, **options: Any) -> Any:
-    """A boto3 client of the emulated AWS, acting as the lab's operator."""
-    session = boto3.session.Session()
-    return session.client(  # type: ignore[call-overload]
+OPERATOR = {"aws_access_key_id": OPERATOR_KEY, "aws_secret_access_key": "lab"}
+
+
+def client(service: str, endpoint: str, keys: Mapping[str, str] | None = None) -> Any:
+    """A boto3 client of the emulated AWS: the operator's, unless other `keys` are given. It never retries."""
+    return boto3.session.Session().client(  # type: ignore[call-overload]
         service,
         endpoint_url=endpoint,
         region_name=REGION,
-        aws_access_key_id=OPERATOR_KEY,
-        aws_secret_access_key="lab",
-        config=Config(proxies={}, connect_timeout=2, read_timeout=30, retries={"total_max_attempts": 1}, **options),
+        config=Config(proxies={}, connect_timeout=2, read_timeout=30, retries={"total_max_attempts": 1}),
+        **(keys or OPERATOR),
     )
 
 

@@ -16,8 +16,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from moto.ec2.exceptions import FilterNotImplementedError
-
 from agent.lab.answers import emptied, error_body, without
 from agent.lab.calls import Call, CallLog, read_call
 from agent.lab.weather import HANG_LIMIT_S, Fault, Meeting, Weather
@@ -134,9 +132,9 @@ class Gateway:
         try:
             body = self._moto(environ, start)
             content = b"".join(body)
-        except FilterNotImplementedError as error:
-            log.warning("unknown filter in %s: %s", call.operation, error)
-            return xml(400, error_body(call.service, 400, "InvalidParameterValue"))
+        except NotImplementedError as error:
+            log.warning("%s %s: %s", call.service, call.operation, error)
+            return xml(*_not_implemented(call, str(error)))
         except Exception:  # whatever moto cannot do, the caller gets an answer
             log.exception("%s %s failed", call.service, call.operation)
             return xml(500, error_body(call.service, 500, "InternalError"))
@@ -159,6 +157,13 @@ def _bend(answer: Answer, fault: Fault) -> Answer:
     if fault.drop:
         return answer.with_body(without(answer.body, frozenset(fault.drop)))
     return answer
+
+
+def _not_implemented(call: Call, why: str) -> tuple[int, bytes]:
+    """moto raises the same for a filter nobody has heard of, which AWS refuses, and for what moto itself lacks."""
+    if "filter" in why.lower():
+        return 400, error_body(call.service, 400, "InvalidParameterValue")
+    return 501, error_body(call.service, 501, "NotImplemented")
 
 
 def _drain(environ: Environ) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar
 from agent.lab import members, sweep
 from agent.lab.client import Instance, Lab
 from agent.lab.members import Member, Status
-from agent.lab.spec import LabSpec
+from agent.lab.spec import IMDS_PORT, ROLE, LabSpec
 
 T = TypeVar("T")
 
@@ -175,6 +175,41 @@ def ready(instance: Instance) -> bool:
     """Whether the agent says that its member serves."""
     said = fetch(instance, "/readyz")
     return said is not None and said[0] == http.client.OK
+
+
+# ---- the instance metadata service -----------------------------------------------------------------------------------
+
+TTL = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+
+
+def ask_imds(
+    instance: Instance, method: str, path: str, headers: dict[str, str] | None = None, timeout_s: float = 5.0
+) -> tuple[int, str]:
+    """One bare request to an instance's IMDS; raises what the socket raises."""
+    connection = http.client.HTTPConnection(instance.address, IMDS_PORT, timeout=timeout_s)
+    try:
+        connection.request(method, path, headers=headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def read_imds(instance: Instance, path: str) -> tuple[int, str]:
+    """Status and content of a path below /latest/, asked with a token as one should."""
+    _, token = ask_imds(instance, "PUT", "/latest/api/token", TTL)
+    return ask_imds(instance, "GET", f"/latest/{path}", {"X-aws-ec2-metadata-token": token})
+
+
+def role_keys(instance: Instance) -> dict[str, str]:
+    """The keys of an instance's role, as boto3 takes them."""
+    _, text = read_imds(instance, f"meta-data/iam/security-credentials/{ROLE}")
+    keys: dict[str, str] = json.loads(text)
+    return {
+        "aws_access_key_id": keys["AccessKeyId"],
+        "aws_secret_access_key": keys["SecretAccessKey"],
+        "aws_session_token": keys["Token"],
+    }
 
 
 # ---- a writer that remembers -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from agent.lab.client import Instance, Lab
 from agent.lab.processes import alive, marked
 from tests.lab.harness import wait_until
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 GROUP = "lab"
 
 
