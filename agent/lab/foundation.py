@@ -7,6 +7,7 @@ loopback.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import boto3
@@ -25,7 +26,7 @@ OPERATOR = {"aws_access_key_id": OPERATOR_KEY, "aws_secret_access_key": "lab"}
 
 def client(service: str, endpoint: str, keys: Mapping[str, str] | None = None) -> Any:
     """A boto3 client of the emulated AWS: the operator's, unless other `keys` are given. It never retries."""
-    return boto3.session.Session().client(  # type: ignore[call-overload]
+    return _session().client(  # type: ignore[call-overload]
         service,
         endpoint_url=endpoint,
         region_name=REGION,
@@ -34,11 +35,18 @@ def client(service: str, endpoint: str, keys: Mapping[str, str] | None = None) -
     )
 
 
+@cache
+def _session() -> boto3.session.Session:
+    """One for all: it reads botocore's large tables once."""
+    return boto3.session.Session()
+
+
 def lay(endpoint: str, block: Block, spec: LabSpec) -> None:
     """Build everything up to and including the groups at their wanted size."""
-    subnets = _network(client("ec2", endpoint), block)
+    ec2 = client("ec2", endpoint)
+    subnets = _network(ec2, block)
     client("s3", endpoint).create_bucket(Bucket=spec.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-    template = client("ec2", endpoint).create_launch_template(
+    template = ec2.create_launch_template(
         LaunchTemplateName=spec.cluster,
         LaunchTemplateData={"ImageId": IMAGE, "InstanceType": "t3.micro"},
     )["LaunchTemplate"]["LaunchTemplateId"]
