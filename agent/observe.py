@@ -51,8 +51,8 @@ def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation
         lifecycle_target=ask(world.metadata.target_lifecycle_state) if Ask.LIFECYCLE in asks else NOT_ASKED,
     )
     o = _with_documents(world, o, memory)
-    if Ask.OTHERS not in asks or o.head is None:  # without a generation there are no others
-        return o
+    if Ask.OTHERS not in asks or o.head is None or o.formed is None:
+        return o  # where nothing has formed there is no list to ask for, and an etcd that starts keeps callers waiting
     return _with_others(world, o, memory, policy)
 
 
