@@ -1,8 +1,9 @@
 """The door to EC2 and Auto Scaling: who is in the fleet, and who can never come back.
 
 House rules. An answer is every page of it, or none. A listing without this very instance is no answer: EC2 lists what
-it knows by now, and we exist. While nothing changes, one look is one DescribeInstances. "EC2 does not know it" is only
-ever said of an ID that was asked for by ID; of other names (a member that somebody added by hand) nothing is said.
+it knows by now, and we exist; nor is a listing of groups without the one that this instance belongs to. While nothing
+changes, one look is one DescribeInstances. "EC2 does not know it" is only ever said of an ID that was asked for by ID;
+of other names (a member that somebody added by hand) nothing is said.
 """
 
 from __future__ import annotations
@@ -119,6 +120,9 @@ class Ec2Cloud:
         named = {each.group for each in listed.values() if each.live and each.group} - set(raw)
         if named:
             raw.update(self._described_groups({"AutoScalingGroupNames": sorted(named)}))
+        own = listed[self._me].group
+        if own is not None and own not in raw:  # read as "none", it would say that nobody is wanted
+            raise Unavailable(Ignorance.MALFORMED, f"Auto Scaling's listing does not contain our own group ({own})")
         lifecycle = {
             InstanceId(each["InstanceId"]): str(each["LifecycleState"])
             for group in raw.values()

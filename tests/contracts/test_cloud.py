@@ -341,6 +341,22 @@ def test_a_listing_without_this_instance_is_no_answer(ground: Ground, others: bo
     assert raised.value.unknown.why is Ignorance.MALFORMED
 
 
+def test_a_listing_without_this_instances_group_is_no_answer(ground: Ground) -> None:
+    """Read as "no groups" it would say that nobody is wanted, and a learner would never be promoted."""
+    found = ground.group("a", 2)
+    door = ground.door(found[0])
+    ground.gateway.spoil("Action=DescribeAutoScalingGroups", 200, _no_groups())
+    ground.gateway.spoil("Action=DescribeAutoScalingGroups", 200, _no_groups())
+    with pytest.raises(Unavailable, match="does not contain our own group") as raised:
+        door.fleet(NOBODY, True)
+    assert raised.value.unknown.why is Ignorance.MALFORMED
+
+
+def _no_groups() -> bytes:
+    result = "<DescribeAutoScalingGroupsResult><AutoScalingGroups/></DescribeAutoScalingGroupsResult>"
+    return f"<DescribeAutoScalingGroupsResponse>{result}</DescribeAutoScalingGroupsResponse>".encode()
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"<html>hello</html>", b"hello", b"<DescribeInstancesResponse></DescribeInstancesResponse>"]
 )
