@@ -68,12 +68,16 @@ class Teller:
     # -- logs
 
     def _log_ignorance(self, o: Observation) -> None:
+        """A change is a line. What nobody asked for in this round is as unknown as it was when somebody last did."""
         unknown = o.ignorance()
         for name, why in unknown.items():
             before = self._unknown.get(name)
             if before is None or before.why is not why.why:
                 log.warning("cannot tell", extra=facts(what=name, why=why.why, detail=why.detail))
-        self._unknown = unknown
+        told = [name for name in self._unknown if not isinstance(getattr(o, name), Unknown)]
+        for name in told:
+            log.info("can tell again", extra=facts(what=name))
+        self._unknown = {name: why for name, why in {**self._unknown, **unknown}.items() if name not in told}
 
     def _log_decision(self, played: Round) -> None:
         decision, result = played.decision, played.result

@@ -1,0 +1,55 @@
+"""What is logged of the rounds: changes, once each."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from agent.model.actions import Decision, Outcome, Rest, Result
+from agent.model.ids import InstanceId, Nonce, PeerUrl
+from agent.model.known import NOT_ASKED, Ignorance, Unknown
+from agent.model.memory import Memory
+from agent.model.observation import Me, Observation
+from agent.model.round import Round
+from agent.telemetry.metrics import Metrics
+from agent.telemetry.teller import Teller
+
+ME = Me(InstanceId("i-a"), "10.0.0.1", PeerUrl("http://10.0.0.1:2380"), "boot")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+THROTTLED = Unknown(Ignorance.THROTTLED, "slow down")
+HEALTHY = Observation(NOW, Nonce("n"), ME, head=None)
+
+
+@pytest.fixture
+def teller() -> Teller:
+    return Teller("prod", Metrics(version="0", rules=["rest"], blockers=["quorum"]))
+
+
+def round_of(o: Observation) -> Round:
+    decision = Decision(Rest(), "all is well", "rest")
+    return Round(o, decision, (), decision, Result(Outcome.DONE), Memory(), timedelta(0), timedelta(0))
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.message for each in caplog.records if "tell" in each.message]
+
+
+def test_an_outage_is_a_line_at_its_beginning_and_one_at_its_end(
+    teller: Teller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Most rounds ask for nothing behind AWS: they neither end the outage nor begin it anew."""
+    with caplog.at_level(logging.INFO):
+        for head in (None, THROTTLED, NOT_ASKED, THROTTLED, NOT_ASKED, THROTTLED, NOT_ASKED, None, NOT_ASKED, None):
+            teller.tell(round_of(replace(HEALTHY, head=head)))
+    assert told(caplog) == ["cannot tell", "can tell again"]
+
+
+def test_another_reason_is_another_line(teller: Teller, caplog: pytest.LogCaptureFixture) -> None:
+    denied = Unknown(Ignorance.DENIED, "no")
+    with caplog.at_level(logging.INFO):
+        for head in (THROTTLED, replace(THROTTLED, detail="in other words"), NOT_ASKED, denied, denied):
+            teller.tell(round_of(replace(HEALTHY, head=head)))
+    assert told(caplog) == ["cannot tell", "cannot tell"]
