@@ -153,8 +153,8 @@ class Cloud:
 
     def status(self) -> dict[str, Any]:
         """Everything there is, for people and tests."""
-        running = processes.marked(self.fleet.machines)
         with self.lock:
+            running = processes.marked(self.fleet.machines)
             instances = [self._describe(instance, running) for instance in self.ec2.all_instances()]
             desired = {group.name: group.desired_capacity for group in self.groups.groups}
         return {

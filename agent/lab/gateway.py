@@ -67,7 +67,7 @@ class Gateway:
         self.calls = CallLog()
         self.honours_preconditions = True
         self._keys: dict[str, threading.Lock] = {}
-        self._keys_lock = threading.Lock()
+        self._memory = threading.Lock()
         self._last: OrderedDict[str, Answer] = OrderedDict()
 
     def __call__(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
@@ -119,7 +119,7 @@ class Gateway:
                 environ.pop("HTTP_IF_NONE_MATCH", None)
                 environ.pop("HTTP_IF_MATCH", None)
             if "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MATCH" in environ:
-                with self._keys_lock:
+                with self._memory:
                     return self._keys.setdefault(call.resource, threading.Lock())
         return nullcontext()
 
@@ -144,10 +144,11 @@ class Gateway:
     def _remember(self, call: Call, answer: Answer) -> Answer:
         """Keep the newest listing of every kind, for the day when an old one is wanted."""
         if call.is_listing and answer.status == 200:
-            self._last[call.question] = answer
-            self._last.move_to_end(call.question)
-            while len(self._last) > LISTINGS_REMEMBERED:
-                self._last.popitem(last=False)
+            with self._memory:
+                self._last[call.question] = answer
+                self._last.move_to_end(call.question)
+                while len(self._last) > LISTINGS_REMEMBERED:
+                    self._last.popitem(last=False)
         return answer
 
 
