@@ -29,11 +29,17 @@ def file_report(s: Situation) -> Decision | None:
     if s.o.head is not None or isinstance(s.o.reports, Unknown):
         return None
     report = Report(s.me.instance, s.me.peer_url, s.me.boot_id, data="intact" if s.holds_data else "none")
-    filed = next((each for each in s.o.reports if each.report.instance == s.me.instance), None)
-    due = s.policy.report_interval.total_seconds()
-    if filed is not None and filed.report == report and filed.age_seconds < due:
+    if _is_filed(s, report, s.o.reports):
         return None
     return do(FileReport(FIRST, report), "there is no generation yet: telling the others what is here")
+
+
+def _is_filed(s: Situation, report: Report, reports: Sequence[FiledReport]) -> bool:
+    """Lately, by the bucket's word or by our own: a store that lists late must not be written to in every round."""
+    due = s.policy.report_interval
+    listed = any(each.report == report and each.age_seconds < due.total_seconds() for each in reports)
+    filed_at = s.memory.reported_at if s.memory.reported == report else None
+    return listed or (filed_at is not None and s.o.now - filed_at < due)
 
 
 def found_the_first_generation(s: Situation) -> Decision | None:
@@ -47,7 +53,7 @@ def found_the_first_generation(s: Situation) -> Decision | None:
     fleet = s.fleet_lately
     if fleet is None:
         return wait(Blocker.IGNORANCE, f"there is no generation yet, and EC2 does not tell of the fleet: {s.o.fleet}")
-    holders = [each.report.instance for each in s.o.reports if each.report.data != "none" and _live(fleet, each)]
+    holders = [each.report.instance for each in s.o.reports if each.report.data != "none" and _lives(s, fleet, each)]
     if holders:
         return do(CallHuman(SETUP_HINT), f"there is no generation, but {', '.join(holders)} holds data")
     if fleet.desired_capacity < 1:
@@ -60,18 +66,19 @@ def found_the_first_generation(s: Situation) -> Decision | None:
     return _found(s, fleet, present)
 
 
-def _live(fleet: Fleet, filed: FiledReport) -> bool:
+def _lives(s: Situation, fleet: Fleet, filed: FiledReport) -> bool:
+    """Its instance can come back; one that EC2 does not list lives as long as its report is fresh."""
     instance = fleet.find(filed.report.instance)
-    return instance is not None and instance.live
+    return _fresh(s, filed) if instance is None else instance.live
+
+
+def _fresh(s: Situation, filed: FiledReport) -> bool:
+    return filed.age_seconds <= s.policy.report_max_age.total_seconds()
 
 
 def _present(s: Situation, fleet: Fleet, reports: Sequence[FiledReport]) -> dict[Instance, Report]:
     """The instances that are up, have come to stay, and have spoken just now."""
-    fresh = {
-        each.report.instance: each.report
-        for each in reports
-        if each.age_seconds <= s.policy.report_max_age.total_seconds()
-    }
+    fresh = {each.report.instance: each.report for each in reports if _fresh(s, each)}
     return {instance: fresh[instance.id] for instance in fleet.up if instance.id in fresh and not instance.leaving}
 
 

@@ -28,8 +28,9 @@ from agent.model.actions import (
 from agent.model.cluster import Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdStopped, Identity, Stage
 from agent.model.fleet import Fleet, InstanceState
-from agent.model.generation import GenerationRecord
+from agent.model.generation import Claim, FiledReport, GenerationRecord
 from agent.model.ids import InstanceId, MemberId
+from agent.model.known import Unknown
 from agent.model.memory import Memory
 from agent.model.observation import BucketSound, Observation
 
@@ -52,9 +53,9 @@ def object_to(decision: Decision, o: Observation, memory: Memory) -> tuple[str, 
         case StartEtcd(launch=launch):
             return _to_starting_new(o) if launch.state == "new" else _to_starting_existing(o)
         case CreateGeneration(record=record):
-            return _to_creating(record, o)
-        case WriteClaim():
-            return _to_claiming(o)
+            return _to_creating(record, o, memory)
+        case WriteClaim(claim=claim):
+            return _to_claiming(claim, o)
         case _:
             return ()
 
@@ -79,7 +80,8 @@ def _to_removing(member: MemberId, o: Observation, memory: Memory) -> tuple[str,
     entry = _entry(member, o)
     if entry is None or not isinstance(o.membership, Membership):
         return ("the member is in no list that a quorum stood behind",)
-    own = isinstance(o.disk, Disk) and entry.name in ("", o.me.instance) and o.disk.data is not Data.PRESENT
+    ours = entry.name == o.me.instance or (entry.name == "" and o.me.peer_url in entry.peer_urls)
+    own = ours and isinstance(o.disk, Disk) and o.disk.data is not Data.PRESENT
     stopped = isinstance(o.process, EtcdStopped)
     return _failing(
         the_removed_one_is_dead_or_was_ours=entry.is_learner or _is_dead(entry, o, memory) or (own and stopped),
@@ -200,20 +202,38 @@ def _to_starting_existing(o: Observation) -> tuple[str, ...]:
     )
 
 
-def _to_creating(record: GenerationRecord, o: Observation) -> tuple[str, ...]:
+def _to_creating(record: GenerationRecord, o: Observation, memory: Memory) -> tuple[str, ...]:
+    if isinstance(o.reports, Unknown):
+        return ("the reports are not known",)
+    heard = {each.report.instance: each.report.peer_url for each in o.reports}
+    fleet = memory.fleet if isinstance(o.fleet, Unknown) else o.fleet
     return _failing(
         there_is_no_generation=o.head is None and record.generation == 1,
         there_are_no_snapshots=o.snapshots_exist is False,
         the_bucket_honours_preconditions=isinstance(o.bucket, BucketSound),
         there_is_a_founder=len(record.founders) > 0,
+        every_founder_was_heard=all(heard.get(name) == url for name, url in record.founders.items()),
+        no_report_tells_of_data=not any(_holds_data(each, fleet) for each in o.reports),
         this_disk_has_no_data=isinstance(o.disk, Disk) and o.disk.data is not Data.PRESENT,
     )
 
 
-def _to_claiming(o: Observation) -> tuple[str, ...]:
-    head = o.head
+def _holds_data(filed: FiledReport, fleet: Fleet | None) -> bool:
+    """Data that can come back: not of an instance that ended, or that nobody lists and that fell silent."""
+    if filed.report.data == "none":
+        return False
+    states = {each.id: each.state for each in fleet.instances} if fleet is not None else {}
+    state = states.get(filed.report.instance)
+    if state is None:
+        return fleet is None or filed.age_seconds < 60
+    return state not in (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
+
+
+def _to_claiming(claim: Claim, o: Observation) -> tuple[str, ...]:
+    head, identity = o.head, o.disk.identity if isinstance(o.disk, Disk) else None
     return _failing(
         no_claim_of_ours_exists=o.claim is None,
         the_record_names_us=isinstance(head, GenerationRecord) and o.me.instance in head.founders,
         the_disk_is_prepared=isinstance(o.disk, Disk) and o.disk.data is Data.EMPTY,
+        the_claim_is_of_this_disk=identity is not None and claim == Claim(o.me.instance, identity.nonce),
     )
