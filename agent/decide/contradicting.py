@@ -82,6 +82,7 @@ def refuse_corruption(s: Situation) -> Decision | None:
 
 
 def refuse_a_corrupting_version(s: Situation) -> Decision | None:
+    """The installed etcd is one of those that lose committed writes in a crash."""
     if isinstance(s.o.etcd_version, str) and s.o.etcd_version in CORRUPTING_VERSIONS:
         hint = "install etcd 3.5.26 or later"
         return do(CallHuman(hint), f"etcd {s.o.etcd_version} is known to lose committed writes in a crash")

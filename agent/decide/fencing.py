@@ -42,12 +42,14 @@ def fence_a_removed_member(s: Situation) -> Decision | None:
 
 
 def stop_what_is_fenced(s: Situation) -> Decision | None:
+    """The disk is fenced and its etcd still runs: stop it."""
     if s.identity is None or s.identity.stage is not Stage.FENCED or not s.running:
         return None
     return do(StopEtcd("fenced"), "this disk is fenced and its etcd still runs")
 
 
 def quarantine_what_is_fenced(s: Situation) -> Decision | None:
+    """The disk is fenced and nothing runs: move data and identity aside, deleting nothing."""
     if s.identity is None or s.identity.stage is not Stage.FENCED:
         return None
     why = f"fenced: member {s.identity.member_id or 'unknown'} of generation {s.identity.generation}"

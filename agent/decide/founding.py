@@ -21,6 +21,7 @@ from agent.model.known import Unknown
 
 
 def start_as_a_founder(s: Situation) -> Decision | None:
+    """The record names this instance and its disk is empty: identity, claim, start; each once."""
     record = s.o.head
     if not isinstance(record, GenerationRecord) or s.running or s.holds_data or not _named_here(s, record):
         return None

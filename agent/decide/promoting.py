@@ -14,6 +14,7 @@ from agent.model.known import Unknown
 
 
 def promote_myself(s: Situation) -> Decision | None:
+    """This member is a learner: ask for a vote while voters are wanted, else be a spare."""
     identity, membership = s.identity, s.o.membership
     if identity is None or not s.running or isinstance(membership, Unknown):
         return None

@@ -9,6 +9,7 @@ from agent.model.known import Unknown
 
 
 def rest(s: Situation) -> Decision:
+    """Nothing is to be done, or too little is known to do it."""
     if not s.running or isinstance(s.o.membership, Unknown):
         return Decision(Wait(Blocker.IGNORANCE), "nothing here is known well enough to act on")
     voters = len(s.o.membership.voters)

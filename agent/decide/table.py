@@ -1,4 +1,4 @@
-"""The ordered table of rules: the first that speaks wins. `docs/design.md` renders it from here."""
+"""The ordered table of rules: the first that speaks wins. `docs/how-it-decides.md` renders it from here."""
 
 from __future__ import annotations
 

@@ -1,0 +1,294 @@
+"""Situations to tell stories with: a healthy three seen by each of them, and the ways into and out of it.
+
+Each builder gives an `Example`: one observation with the memory that goes with it. A story changes one
+thing with `seeing(...)` or `remembering(...)` and asks what is carried out: the decision, or its veto.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from agent.decide import decide, object_to
+from agent.decide.objections import veto
+from agent.model.actions import Action, Decision
+from agent.model.cluster import Answers, Member, Membership, MemberStatus
+from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Stage
+from agent.model.fleet import Fleet, Group, Instance, InstanceState
+from agent.model.generation import Cause, Claim, FiledReport, Formed, GenerationRecord, Report
+from agent.model.ids import ClientUrl, ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
+from agent.model.known import NOT_ASKED, Ignorance, Unknown
+from agent.model.memory import Memory
+from agent.model.observation import BucketSound, Me, Observation
+from agent.model.policy import Policy
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+A, B, C, D, E = (InstanceId(f"i-{letter}") for letter in "abcde")
+IPS = {A: "10.0.0.1", B: "10.0.0.2", C: "10.0.0.3", D: "10.0.0.4", E: "10.0.0.5"}
+MEMBERS = {A: MemberId(0xA), B: MemberId(0xB), C: MemberId(0xC), D: MemberId(0xD), E: MemberId(0xE)}
+CLUSTER = ClusterId(0xC1)
+OTHER_CLUSTER = ClusterId(0xC2)
+NONCE, OLD_NONCE = Nonce("n" * 32), Nonce("o" * 32)
+TIMEOUT = Unknown(Ignorance.TIMEOUT, "no answer")
+THROTTLED = Unknown(Ignorance.THROTTLED, "slow down")
+SILENT = Unknown(Ignorance.UNREACHABLE, "did not answer Status")
+LONG_AGO = NOW - timedelta(hours=3)
+
+
+@dataclass(frozen=True)
+class Example:
+    """An observation and what its agent remembers."""
+
+    o: Observation
+    memory: Memory
+    policy: Policy = field(default_factory=lambda: Policy(cluster="prod"))
+
+    def seeing(self, **changes: Any) -> Example:
+        return replace(self, o=replace(self.o, **changes))
+
+    def remembering(self, **changes: Any) -> Example:
+        return replace(self, memory=replace(self.memory, **changes))
+
+    @property
+    def decided(self) -> Decision:
+        """What the rules ask for."""
+        return decide(self.o, self.memory, self.policy)
+
+    @property
+    def carried_out(self) -> Decision:
+        """What is done: the decision, or the wait that a veto makes of it."""
+        objections = object_to(self.decided, self.o, self.memory)
+        return veto(self.decided, objections) if objections else self.decided
+
+    @property
+    def action(self) -> Action:
+        return self.carried_out.action
+
+    @property
+    def rule(self) -> str:
+        return self.carried_out.rule
+
+
+# ---- parts
+
+
+def peer(instance: InstanceId) -> PeerUrl:
+    return PeerUrl(f"http://{IPS[instance]}:2380")
+
+
+def client(instance: InstanceId) -> ClientUrl:
+    return ClientUrl(f"http://{IPS[instance]}:2379")
+
+
+def voter(instance: InstanceId) -> Member:
+    return Member(MEMBERS[instance], instance, (peer(instance),), (client(instance),))
+
+
+def learner(instance: InstanceId) -> Member:
+    return replace(voter(instance), is_learner=True)
+
+
+def unstarted(instance: InstanceId) -> Member:
+    return Member(MEMBERS[instance], "", (peer(instance),), (), is_learner=True)
+
+
+def status(instance: InstanceId, leader: InstanceId | None = A) -> MemberStatus:
+    return MemberStatus(
+        member_id=MEMBERS[instance],
+        cluster_id=CLUSTER,
+        version="3.5.30",
+        leader=None if leader is None else MEMBERS[leader],
+        raft_term=7,
+        committed_index=1000,
+        applied_index=1000,
+        is_learner=False,
+        db_size_bytes=1_000_000,
+        revision=900,
+    )
+
+
+def membership(*members: Member, via: InstanceId = A) -> Membership:
+    return Membership(CLUSTER, members, client(via))
+
+
+def answers(*instances: InstanceId, silent: tuple[InstanceId, ...] = ()) -> Answers:
+    said: dict[MemberId, MemberStatus | Unknown] = {MEMBERS[each]: status(each) for each in instances}
+    return Answers({**said, **{MEMBERS[each]: SILENT for each in silent}})
+
+
+def instance(name: InstanceId, state: InstanceState = InstanceState.RUNNING, lifecycle: str = "InService") -> Instance:
+    return Instance(name, state, LONG_AGO, IPS[name], f"zone-{name[-1]}", "group", lifecycle)
+
+
+def fleet(*instances: Instance, desired: int = 3, **more: Any) -> Fleet:
+    return Fleet(tuple(sorted(instances, key=lambda each: each.id)), (Group("group", desired),), **more)
+
+
+def record(*founders: InstanceId, generation: int = 1) -> GenerationRecord:
+    return GenerationRecord(
+        generation=GenerationNumber(generation),
+        cluster="prod",
+        token=f"prod-{generation:06d}-abcd",
+        created_by=founders[0],
+        created_at=LONG_AGO,
+        agent="0",
+        nonce=OLD_NONCE,
+        founders={each: peer(each) for each in founders},
+        cause=Cause("first", {}),
+    )
+
+
+def formed(*voters: InstanceId) -> Formed:
+    return Formed(CLUSTER, {MEMBERS[each]: each for each in voters})
+
+
+def identity(name: InstanceId, stage: Stage = Stage.MEMBER, generation: int = 1, nonce: Nonce = OLD_NONCE) -> Identity:
+    known = stage in (Stage.MEMBER, Stage.JOINING, Stage.FENCED)
+    return Identity(
+        cluster="prod",
+        instance=name,
+        generation=GenerationNumber(generation),
+        stage=stage,
+        nonce=nonce,
+        peer_url=peer(name),
+        member_id=MEMBERS[name] if known else None,
+        cluster_id=CLUSTER if known else None,
+    )
+
+
+def me(name: InstanceId) -> Me:
+    return Me(name, IPS[name], peer(name), "boot-1", f"zone-{name[-1]}")
+
+
+def filed(name: InstanceId, data: str = "none", age_seconds: float = 1.0) -> FiledReport:
+    return FiledReport(Report(name, peer(name), "boot-1", data), age_seconds)
+
+
+def claim(name: InstanceId, nonce: Nonce = OLD_NONCE) -> Claim:
+    return Claim(name, nonce)
+
+
+# ---- examples
+
+
+def a_healthy_three(seen_by: InstanceId = A) -> Example:
+    """Three voters of generation 1, all answering; A leads. Everything was asked and answered."""
+    members = membership(voter(A), voter(B), voter(C), via=seen_by)
+    listed = fleet(instance(A), instance(B), instance(C))
+    o = Observation(
+        now=NOW,
+        nonce=NONCE,
+        me=me(seen_by),
+        disk=Disk(identity(seen_by), Data.PRESENT),
+        etcd_version="3.5.30",
+        process=EtcdRunning(42),
+        local=status(seen_by),
+        membership=members,
+        answers=answers(A, B, C),
+        fleet=listed,
+        bucket=BucketSound(),
+        head=record(A, B, C),
+        formed=formed(A, B, C),
+        claim=NOT_ASKED,
+        lifecycle_target="InService",
+    )
+    memory = Memory(
+        head=record(A, B, C),
+        formed=formed(A, B, C),
+        fleet=listed,
+        fleet_read_at=NOW,
+        groups_read_at=NOW,
+        bucket=BucketSound(),
+        membership=members,
+        seen_since=dict.fromkeys((MEMBERS[A], MEMBERS[B], MEMBERS[C]), LONG_AGO),
+        etcd_running_since=LONG_AGO,
+    )
+    return Example(o, memory)
+
+
+def with_member_down(example: Example, gone: InstanceId, state: InstanceState | None = None) -> Example:
+    """One member is silent; EC2 says `state` of its instance, or has it running."""
+    listed = [instance(each, state or InstanceState.RUNNING) if each == gone else instance(each) for each in (A, B, C)]
+    up = [each for each in (A, B, C) if each != gone]
+    return example.seeing(answers=answers(*up, silent=(gone,)), fleet=fleet(*listed))
+
+
+def a_stopped_member(name: InstanceId = B) -> Example:
+    """Its instance was rebooted: data of the head, no etcd running; the others have a quorum."""
+    return (
+        a_healthy_three(seen_by=name)
+        .seeing(process=EtcdStopped(), local=NOT_ASKED, membership=membership(voter(A), voter(B), voter(C)))
+        .remembering(etcd_running_since=None)
+    )
+
+
+def a_newcomer(name: InstanceId = D) -> Example:
+    """An empty disk beside a cluster of two voters that wants three: its dead member was removed before."""
+    members = membership(voter(A), voter(B))
+    listed = fleet(instance(A), instance(B), instance(name))
+    example = a_healthy_three(seen_by=A)
+    return example.seeing(
+        me=me(name),
+        disk=Disk(None, Data.ABSENT),
+        process=EtcdStopped(),
+        local=NOT_ASKED,
+        membership=members,
+        answers=answers(A, B),
+        fleet=listed,
+        claim=claim(name) if name in (A, B, C) else NOT_ASKED,  # a founder that came back has claimed its start
+    ).remembering(membership=members, fleet=listed, etcd_running_since=None)
+
+
+def a_learner(name: InstanceId = D) -> Example:
+    """The newcomer's etcd runs as a learner; the list was read through A."""
+    members = membership(voter(A), voter(B), learner(name))
+    return (
+        a_newcomer(name)
+        .seeing(
+            disk=Disk(identity(name), Data.PRESENT),
+            process=EtcdRunning(42),
+            local=replace(status(name), is_learner=True),
+            membership=members,
+            answers=answers(A, B, name),
+        )
+        .remembering(membership=members, etcd_running_since=NOW)
+    )
+
+
+def before_the_first_generation(name: InstanceId = A, *reported: InstanceId) -> Example:
+    """Empty disks, an empty bucket, and reports of those named (of all three, if none is)."""
+    listed = fleet(instance(A), instance(B), instance(C))
+    o = Observation(
+        now=NOW,
+        nonce=NONCE,
+        me=me(name),
+        disk=Disk(None, Data.ABSENT),
+        etcd_version="3.5.30",
+        process=EtcdStopped(),
+        fleet=listed,
+        bucket=BucketSound(),
+        head=None,
+        reports=tuple(filed(each) for each in reported or (A, B, C)),
+        snapshots_exist=False,
+        lifecycle_target="InService",
+    )
+    memory = Memory(fleet=listed, fleet_read_at=NOW, groups_read_at=NOW, bucket=BucketSound(), assembling_since=NOW)
+    return Example(o, memory)
+
+
+def a_founder(name: InstanceId = A) -> Example:
+    """The record names it; nothing is claimed and nothing formed."""
+    example = before_the_first_generation(name)
+    return example.seeing(
+        head=record(A, B, C), formed=None, claim=None, reports=NOT_ASKED, snapshots_exist=NOT_ASKED
+    ).remembering(head=record(A, B, C), assembling_since=None)
+
+
+def a_prepared_founder(name: InstanceId = A) -> Example:
+    """Identity and empty directory are on the disk; the claim is not written."""
+    return a_founder(name).seeing(disk=Disk(identity(name, Stage.STARTING), Data.EMPTY))
+
+
+def a_founder_with_its_claim(name: InstanceId = A) -> Example:
+    return a_prepared_founder(name).seeing(claim=claim(name))

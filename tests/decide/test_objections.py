@@ -1,0 +1,344 @@
+"""The second look: whatever rule asks for it, these are not done. Each decision here is one no rule makes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.decide import object_to
+from agent.decide.objections import veto
+from agent.model.actions import (
+    Action,
+    AddLearner,
+    Blocker,
+    CreateGeneration,
+    Decision,
+    FileReport,
+    Launch,
+    PromoteMember,
+    Quarantine,
+    RemoveMember,
+    Rest,
+    StampIdentity,
+    StartEtcd,
+    StopEtcd,
+    UpdatePeerUrl,
+    Wait,
+    WriteClaim,
+)
+from agent.model.cluster import Member
+from agent.model.disk import Data, Disk, EtcdRunning, Stage
+from agent.model.fleet import InstanceState
+from agent.model.generation import FIRST, Report
+from agent.model.observation import BucketUnsound
+from tests.decide.examples import (
+    MEMBERS,
+    NONCE,
+    TIMEOUT,
+    A,
+    B,
+    C,
+    D,
+    E,
+    Example,
+    a_founder_with_its_claim,
+    a_healthy_three,
+    a_learner,
+    a_newcomer,
+    a_prepared_founder,
+    a_stopped_member,
+    answers,
+    before_the_first_generation,
+    claim,
+    filed,
+    fleet,
+    identity,
+    instance,
+    learner,
+    membership,
+    peer,
+    record,
+    unstarted,
+    voter,
+    with_member_down,
+)
+
+NEW = Launch(A, peer(A), "new", "token", ((A, peer(A)),))
+EXISTING = replace(NEW, state="existing")
+
+
+def vetoed(action: Action, example: Example) -> bool:
+    return bool(object_to(Decision(action, "because", "rule"), example.o, example.memory))
+
+
+def test_a_veto_is_a_wait_that_names_rule_and_objection() -> None:
+    example = a_healthy_three()
+    decision = Decision(RemoveMember(MEMBERS[C]), "it looked odd", "remove-departed")
+    carried_out = veto(decision, object_to(decision, example.o, example.memory))
+    assert carried_out.action == Wait(Blocker.VETO)
+    assert carried_out.rule == "remove-departed"
+    assert "it looked odd" in carried_out.because
+    assert "dead" in carried_out.because
+
+
+def test_doing_nothing_meets_no_objection() -> None:
+    report = FileReport(FIRST, Report(A, peer(A), "boot-1", "none"))
+    assert not any(vetoed(action, a_healthy_three()) for action in (Rest(), Wait(Blocker.SYNC), report))
+
+
+class TestRemoving:
+    gone = with_member_down(a_healthy_three(), C, InstanceState.TERMINATED)
+
+    def test_the_proven_dead_may_go(self) -> None:
+        assert not vetoed(RemoveMember(MEMBERS[C]), self.gone)
+
+    @pytest.mark.parametrize("state", [None, InstanceState.STOPPED, InstanceState.STOPPING, InstanceState.PENDING])
+    def test_the_silent_may_not(self, state: InstanceState | None) -> None:
+        assert vetoed(RemoveMember(MEMBERS[C]), with_member_down(a_healthy_three(), C, state))
+
+    def test_nobody_goes_on_an_unknown_fleet_or_list(self) -> None:
+        assert vetoed(RemoveMember(MEMBERS[C]), self.gone.seeing(fleet=TIMEOUT))
+        assert vetoed(RemoveMember(MEMBERS[C]), self.gone.seeing(membership=TIMEOUT))
+        assert vetoed(RemoveMember(MEMBERS[E]), self.gone)
+
+    def test_nobody_goes_where_too_few_remain(self) -> None:
+        assert vetoed(RemoveMember(MEMBERS[C]), self.gone.seeing(answers=answers(A, silent=(B, C))))
+
+    def test_nobody_goes_who_answers(self) -> None:
+        assert vetoed(RemoveMember(MEMBERS[C]), self.gone.seeing(answers=answers(A, B, C)))
+
+    def test_a_dying_instance_may_go_while_it_answers(self) -> None:
+        dying = with_member_down(a_healthy_three(), C, InstanceState.SHUTTING_DOWN).seeing(answers=answers(A, B, C))
+        assert not vetoed(RemoveMember(MEMBERS[C]), dying)
+
+    def test_a_running_member_does_not_remove_itself(self) -> None:
+        listed = fleet(instance(A, InstanceState.SHUTTING_DOWN), instance(B), instance(C))
+        assert vetoed(RemoveMember(MEMBERS[A]), a_healthy_three().seeing(fleet=listed))
+
+    def test_a_forgotten_instance_may_go_on_two_looks_and_an_hour(self) -> None:
+        listed = fleet(instance(A), instance(B), unheard_of=frozenset({C}))
+        example = self.gone.seeing(fleet=listed)
+        assert not vetoed(RemoveMember(MEMBERS[C]), example.remembering(unheard_of={C: 2}))
+        assert vetoed(RemoveMember(MEMBERS[C]), example.remembering(unheard_of={C: 1}))
+        assert vetoed(RemoveMember(MEMBERS[C]), example.remembering(unheard_of={C: 2}, seen_since={}))
+        assert vetoed(
+            RemoveMember(MEMBERS[C]),
+            example.seeing(fleet=fleet(unheard_of=frozenset({A, C}))).remembering(unheard_of={C: 2}),
+        )
+
+    def test_our_own_entry_may_go_once_the_disk_is_empty(self) -> None:
+        wiped = a_newcomer(C).seeing(membership=membership(voter(A), voter(B), voter(C)))
+        assert not vetoed(RemoveMember(MEMBERS[C]), wiped)
+        assert vetoed(RemoveMember(MEMBERS[C]), wiped.seeing(disk=Disk(identity(C), Data.PRESENT)))
+
+    def test_an_unstarted_voter_may_go_only_from_our_own_address(self) -> None:
+        def pending(name: str) -> Member:
+            return replace(unstarted(D if name == "ours" else E), is_learner=False)
+
+        ours = a_newcomer().seeing(membership=membership(voter(A), voter(B), pending("ours")))
+        others = a_newcomer().seeing(membership=membership(voter(A), voter(B), pending("theirs")))
+        assert not vetoed(RemoveMember(MEMBERS[D]), ours)
+        assert vetoed(RemoveMember(MEMBERS[E]), others)
+
+
+class TestAdding:
+    ready = a_newcomer().seeing(disk=Disk(identity(D, Stage.ADDING), Data.EMPTY))
+
+    def test_a_prepared_disk_may_ask(self) -> None:
+        assert not vetoed(AddLearner(peer(D)), self.ready)
+
+    def test_nobody_else_may(self) -> None:
+        assert vetoed(AddLearner(peer(D)), self.ready.seeing(membership=TIMEOUT))
+        assert vetoed(AddLearner(peer(D)), self.ready.seeing(disk=TIMEOUT))
+        assert vetoed(AddLearner(peer(D)), self.ready.seeing(disk=Disk(None, Data.EMPTY)))
+        assert vetoed(AddLearner(peer(D)), self.ready.seeing(disk=Disk(identity(D, Stage.ADDING), Data.PRESENT)))
+
+    def test_not_twice_and_not_beside_another(self) -> None:
+        twice = self.ready.seeing(membership=membership(voter(A), voter(B), unstarted(D)))
+        assert vetoed(AddLearner(peer(D)), twice)
+        assert vetoed(AddLearner(peer(D)), self.ready.seeing(membership=membership(voter(A), learner(E))))
+
+
+def test_only_a_listed_learner_is_promoted() -> None:
+    assert not vetoed(PromoteMember(MEMBERS[D]), a_learner())
+    assert vetoed(PromoteMember(MEMBERS[B]), a_learner())
+    assert vetoed(PromoteMember(MEMBERS[E]), a_learner())
+    assert vetoed(PromoteMember(MEMBERS[D]), a_learner().seeing(membership=TIMEOUT))
+
+
+def test_only_a_listed_voter_is_moved() -> None:
+    assert not vetoed(UpdatePeerUrl(MEMBERS[B], peer(E)), a_stopped_member())
+    assert vetoed(UpdatePeerUrl(MEMBERS[D], peer(E)), a_learner())
+    assert vetoed(UpdatePeerUrl(MEMBERS[B], peer(E)), a_stopped_member().seeing(membership=TIMEOUT))
+
+
+class TestSettingAside:
+    fenced = a_stopped_member().seeing(disk=Disk(identity(B, Stage.FENCED), Data.PRESENT))
+
+    def test_only_what_is_fenced_is_stopped_or_moved(self) -> None:
+        assert not vetoed(Quarantine("fenced"), self.fenced)
+        assert not vetoed(StopEtcd("fenced"), self.fenced.seeing(process=EtcdRunning(1)))
+        for example in (a_healthy_three(), a_stopped_member(), self.fenced.seeing(disk=TIMEOUT)):
+            assert vetoed(StopEtcd("why not"), example)
+            assert vetoed(Quarantine("why not"), example)
+
+    def test_nothing_is_moved_under_a_running_or_unknown_etcd(self) -> None:
+        assert vetoed(Quarantine("fenced"), self.fenced.seeing(process=EtcdRunning(1)))
+        assert vetoed(Quarantine("fenced"), self.fenced.seeing(process=TIMEOUT))
+
+
+class TestFencing:
+    stamp = StampIdentity(identity(B, Stage.FENCED))
+
+    def test_a_newer_generation_a_list_without_us_or_a_learner_may_be_fenced(self) -> None:
+        newer = a_stopped_member().seeing(head=record(D, E, generation=2))
+        removed = a_stopped_member().seeing(membership=membership(voter(A), voter(C)))
+        assert not vetoed(self.stamp, newer)
+        assert not vetoed(self.stamp, removed)
+        assert not vetoed(self.stamp, a_stopped_member().seeing(membership=membership(voter(A), learner(B))))
+
+    def test_nobody_else_may(self) -> None:
+        assert vetoed(self.stamp, a_stopped_member())
+        assert vetoed(self.stamp, a_stopped_member().seeing(membership=TIMEOUT, head=TIMEOUT))
+        assert vetoed(self.stamp, a_stopped_member().seeing(disk=Disk(None, Data.PRESENT)))
+        assert vetoed(self.stamp, a_stopped_member().seeing(disk=TIMEOUT))
+
+    def test_a_list_does_not_fence_who_runs(self) -> None:
+        running = a_healthy_three(seen_by=B).seeing(membership=membership(voter(A), voter(C)))
+        assert vetoed(self.stamp, running)
+
+    def test_a_founder_without_a_member_id_is_looked_for_by_name(self) -> None:
+        early = a_stopped_member().seeing(disk=Disk(identity(B, Stage.STARTING), Data.PRESENT))
+        stamp = StampIdentity(identity(B, Stage.FENCED))
+        assert vetoed(stamp, early)
+        assert not vetoed(stamp, early.seeing(membership=membership(voter(A), voter(C))))
+
+
+class TestStamping:
+    def test_data_never_changes_hands(self) -> None:
+        for stage in (Stage.STARTING, Stage.ADDING):
+            assert vetoed(StampIdentity(identity(B, stage)), a_stopped_member())
+
+    def test_a_fenced_disk_never_comes_back(self) -> None:
+        example = a_stopped_member().seeing(disk=Disk(identity(B, Stage.FENCED), Data.PRESENT))
+        assert vetoed(StampIdentity(identity(B, Stage.MEMBER)), example)
+
+    def test_nobody_enters_a_generation_that_is_not_the_newest_we_know(self) -> None:
+        example = a_newcomer().seeing(disk=Disk(None, Data.ABSENT))
+        assert vetoed(StampIdentity(identity(D, Stage.ADDING, generation=0)), example)
+        assert not vetoed(StampIdentity(identity(D, Stage.ADDING, generation=1)), example)
+
+    def test_a_member_of_an_older_one_may_still_be_written_down(self) -> None:
+        newer = record(D, E, generation=2)
+        example = a_healthy_three().remembering(head=newer)
+        assert not vetoed(StampIdentity(identity(A)), example)
+
+
+class TestStartingNew:
+    def test_with_claim_nonce_and_an_empty_disk(self) -> None:
+        assert not vetoed(StartEtcd(NEW), a_founder_with_its_claim())
+
+    def test_never_without_the_claim_or_with_somebody_elses(self) -> None:
+        assert vetoed(StartEtcd(NEW), a_prepared_founder())
+        assert vetoed(StartEtcd(NEW), a_founder_with_its_claim().seeing(claim=TIMEOUT))
+        assert vetoed(StartEtcd(NEW), a_founder_with_its_claim().seeing(claim=claim(A, NONCE)))
+
+    def test_never_with_data_or_on_a_disk_that_was_lost(self) -> None:
+        for disk in (
+            Disk(identity(A, Stage.STARTING), Data.PRESENT),
+            Disk(identity(A, Stage.STARTING), Data.ABSENT),
+            Disk(None, Data.EMPTY),
+            TIMEOUT,
+        ):
+            assert vetoed(StartEtcd(NEW), a_founder_with_its_claim().seeing(disk=disk))
+
+    def test_never_for_another_generation_or_as_somebody_not_named(self) -> None:
+        assert vetoed(StartEtcd(NEW), a_founder_with_its_claim().seeing(head=record(A, B, C, generation=2)))
+        assert vetoed(StartEtcd(NEW), a_founder_with_its_claim().seeing(head=record(B, C)))
+        assert vetoed(StartEtcd(NEW), a_founder_with_its_claim().seeing(head=TIMEOUT))
+
+    def test_never_twice(self) -> None:
+        assert vetoed(StartEtcd(NEW), a_founder_with_its_claim().seeing(process=EtcdRunning(1)))
+
+
+class TestStartingExisting:
+    def test_on_our_own_data_or_under_an_unstarted_entry(self) -> None:
+        joining = a_newcomer().seeing(
+            disk=Disk(identity(D, Stage.JOINING), Data.EMPTY), membership=membership(voter(A), unstarted(D))
+        )
+        assert not vetoed(StartEtcd(EXISTING), a_stopped_member())
+        assert not vetoed(StartEtcd(EXISTING), joining)
+        assert vetoed(StartEtcd(EXISTING), joining.seeing(membership=membership(voter(A), learner(D))))
+        assert vetoed(StartEtcd(EXISTING), joining.seeing(membership=TIMEOUT))
+
+    def test_never_fenced_running_unsigned_or_behind_the_head(self) -> None:
+        stopped = a_stopped_member()
+        assert vetoed(StartEtcd(EXISTING), stopped.seeing(disk=Disk(identity(B, Stage.FENCED), Data.PRESENT)))
+        assert vetoed(StartEtcd(EXISTING), stopped.seeing(process=EtcdRunning(1)))
+        assert vetoed(StartEtcd(EXISTING), stopped.seeing(disk=Disk(None, Data.PRESENT)))
+        assert vetoed(StartEtcd(EXISTING), stopped.seeing(disk=TIMEOUT))
+        assert vetoed(StartEtcd(EXISTING), stopped.seeing(head=record(D, E, generation=2)))
+        assert vetoed(StartEtcd(EXISTING), stopped.seeing(head=None))
+
+    def test_while_the_bucket_is_unreadable_in_place(self) -> None:
+        assert not vetoed(StartEtcd(EXISTING), a_stopped_member().seeing(head=TIMEOUT))
+
+
+class TestCreating:
+    ready = before_the_first_generation()
+
+    def test_an_empty_bucket_and_empty_disks(self) -> None:
+        assert not vetoed(CreateGeneration(record(A, B, C)), self.ready)
+
+    def test_never_beside_a_generation_snapshots_or_data(self) -> None:
+        create = CreateGeneration(record(A, B, C))
+        assert vetoed(create, self.ready.seeing(head=record(A, B, C)))
+        assert vetoed(create, self.ready.seeing(head=TIMEOUT))
+        assert vetoed(create, self.ready.seeing(snapshots_exist=True))
+        assert vetoed(create, self.ready.seeing(snapshots_exist=TIMEOUT))
+        assert vetoed(create, self.ready.seeing(disk=Disk(identity(A), Data.PRESENT)))
+        assert vetoed(create, self.ready.seeing(disk=TIMEOUT))
+        assert vetoed(create, self.ready.seeing(reports=(filed(A), filed(B), filed(C, "intact"))))
+        assert vetoed(create, self.ready.seeing(reports=TIMEOUT))
+
+    def test_never_beside_data_that_can_come_back(self) -> None:
+        create = CreateGeneration(record(A, B, C))
+        on_d = self.ready.seeing(reports=(filed(A), filed(B), filed(C), filed(D, "intact")))
+        old = self.ready.seeing(reports=(filed(A), filed(B), filed(C), filed(D, "intact", age_seconds=9000)))
+        ended = fleet(*map(instance, (A, B, C)), instance(D, InstanceState.TERMINATED))
+        assert vetoed(create, on_d), "it is not listed, and spoke just now"
+        assert vetoed(create, on_d.seeing(fleet=TIMEOUT).remembering(fleet=None)), "nobody knows how it is"
+        assert not vetoed(create, on_d.seeing(fleet=ended)), "it is gone for good"
+        assert not vetoed(create, old), "it is not listed, and has been silent for hours"
+
+    def test_never_in_a_bucket_that_is_not_proven(self) -> None:
+        create = CreateGeneration(record(A, B, C))
+        assert vetoed(create, self.ready.seeing(bucket=TIMEOUT))
+        assert vetoed(create, self.ready.seeing(bucket=BucketUnsound("ignores", "use S3")))
+
+    def test_never_with_founders_that_nobody_heard(self) -> None:
+        assert vetoed(CreateGeneration(record(A, B, D)), self.ready)
+        assert vetoed(CreateGeneration(replace(record(A), founders={})), self.ready)
+
+    def test_never_a_later_one(self) -> None:
+        assert vetoed(CreateGeneration(record(A, B, C, generation=2)), self.ready)
+
+
+class TestClaiming:
+    def test_a_prepared_founder_may(self) -> None:
+        assert not vetoed(WriteClaim(FIRST, claim(A)), a_prepared_founder())
+
+    def test_nobody_else_may(self) -> None:
+        write = WriteClaim(FIRST, claim(A))
+        assert vetoed(write, a_founder_with_its_claim())
+        assert vetoed(write, a_prepared_founder().seeing(claim=TIMEOUT))
+        assert vetoed(write, a_prepared_founder().seeing(head=record(B, C)))
+        assert vetoed(write, a_prepared_founder().seeing(head=TIMEOUT))
+        assert vetoed(write, a_prepared_founder().seeing(disk=Disk(identity(A, Stage.STARTING), Data.ABSENT)))
+        assert vetoed(write, a_prepared_founder().seeing(disk=TIMEOUT))
+
+    def test_never_with_a_nonce_that_is_not_the_disks(self) -> None:
+        assert vetoed(WriteClaim(FIRST, claim(A, NONCE)), a_prepared_founder())
+        assert vetoed(WriteClaim(FIRST, claim(B)), a_prepared_founder())
+        assert vetoed(WriteClaim(FIRST, claim(A)), a_prepared_founder().seeing(disk=Disk(None, Data.EMPTY)))
