@@ -330,7 +330,8 @@ class SimEtcd(_Door):
             if each.data is not None and each.data.member == entry.id and each.state not in GOING
         ]
         serving = [each for each in holders if each.running and each.reachable]
-        if serving and not (entry.is_learner and self._fresh(serving[0])):
+        blind = self.agent.faults.flaky > 0
+        if serving and not (entry.is_learner and (blind or self._fresh(serving[0]))):
             raise Broken(f"{self.agent.name} removes {entry}, which serves on {serving[0].id}")
         if any(each.id == entry.name for each in holders) and not entry.is_learner:
             raise Broken(f"{self.agent.name} removes voter {entry}, whose data can come back on {holders[0].id}")

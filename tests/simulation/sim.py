@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 
 from agent.loop import play
 from agent.model.actions import Launch
@@ -146,7 +145,7 @@ class Sim:
         self.tell(f"the volume of {old} is attached to {new}")
 
     def at(self, url: str) -> Machine | None:
-        host = urlsplit(url).hostname
+        host = url.split("/")[2].split(":", maxsplit=1)[0]
         return next((each for each in self.machines.values() if each.ip == host and each.up), None)
 
     def proclaim(self, founders: dict[InstanceId, PeerUrl]) -> GenerationRecord:
@@ -168,6 +167,11 @@ class Sim:
             lineage.superseded_at = lineage.writes
         self.objects[f"generations/{generation:06d}.json"] = (record.to_json(), self.now)
         return record
+
+    def skip(self, seconds: float) -> None:
+        """Time in which nothing happens that anybody would care to watch."""
+        self.now += timedelta(seconds=seconds)
+        self.tell(f"{seconds:.0f} s go by")
 
     # ---- etcd's rules
 
@@ -299,8 +303,8 @@ class Sim:
         return (
             len(alive[0].voters) >= voter_target(self.desired)  # a voter that scale-in left over is kept
             and set(serving) == set(alive[0].members)
-            and names == {each.id for each in serving.values()}
-            and all(each.settled for each in self.agents.values() if each.name in names)
+            and names == {each.id for each in serving.values()} == {*self.live()}
+            and all(each.settled for each in self.agents.values())
         )
 
     def leader_agent(self) -> Agent:
