@@ -62,12 +62,14 @@ class QuietHandler(MotoRequestHandler):
 class Cloud:
     """A lab, running."""
 
-    def __init__(self, folder: Path, spec: LabSpec, block: Block, listener: socket.socket) -> None:
+    def __init__(
+        self, folder: Path, spec: LabSpec, block: Block, listener: socket.socket, down: threading.Event
+    ) -> None:
         groups.install()
         self.spec, self.block, self.folder = spec, block, folder
         self.endpoint = f"http://{block.cloud}:{CLOUD_PORT}"
         self.lock = threading.RLock()
-        self.down = threading.Event()
+        self.down = down
         self.fleet = Fleet(block, spec, folder, self.endpoint)
         self.ec2: Any = ec2_backends[ACCOUNT][REGION]
         self.groups = cast("groups.Backend", autoscaling_backends[ACCOUNT][REGION])
@@ -254,42 +256,45 @@ def main() -> None:
     parser.add_argument("--lifeline", action="store_true")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    cloud = _build(args.folder)
+    down = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: cloud.down.set())
-    with _last_will(args.folder):
-        if args.lifeline:
-            threading.Thread(target=_watch_lifeline, args=(cloud,), daemon=True).start()
-        try:
-            cloud.start()
-            cloud.down.wait()
-        finally:
-            cloud.close()
+        signal.signal(number, lambda *_: down.set())
+    try:
+        spec = LabSpec.from_json((args.folder / sweep.SPEC).read_text())
+        block, listener = claim_block()
+    except LabError as error:
+        sys.exit(f"lab: {error}")
+    if args.lifeline:
+        threading.Thread(target=_watch_lifeline, args=(down,), daemon=True).start()
+    with _last_will(args.folder, block):
+        _run(args.folder, spec, block, listener, down)
     logging.shutdown()
     os._exit(0)  # no thread of ours has anything left to say, and taking moto apart politely takes a second
 
 
-def _build(folder: Path) -> Cloud:
+def _run(folder: Path, spec: LabSpec, block: Block, listener: socket.socket, down: threading.Event) -> None:
+    with listener:
+        cloud = Cloud(folder, spec, block, listener, down)
     try:
-        spec = LabSpec.from_json((folder / sweep.SPEC).read_text())
-        block, listener = claim_block()
-        with listener:
-            return Cloud(folder, spec, block, listener)
-    except LabError as error:
-        sys.exit(f"lab: {error}")
+        cloud.start()
+        down.wait()
+    finally:
+        cloud.close()
 
 
-def _last_will(folder: Path) -> subprocess.Popen[bytes]:
-    """A helper that ends our machines if we are killed; our end of its pipe is closed by our death."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "agent.lab.sweep", str(folder)], stdin=subprocess.PIPE, start_new_session=True
-    )
+def _last_will(folder: Path, block: Block) -> subprocess.Popen[bytes]:
+    """A helper that cleans up if we are killed, made before there is anything to clean up.
+
+    Our end of its pipe is closed by our death.
+    """
+    command = [sys.executable, "-m", "agent.lab.sweep", str(folder), str(block.x)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
-def _watch_lifeline(cloud: Cloud) -> None:
+def _watch_lifeline(down: threading.Event) -> None:
     while os.read(sys.stdin.fileno(), 1):
         pass
-    cloud.go_down()
+    down.set()
 
 
 if __name__ == "__main__":

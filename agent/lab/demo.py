@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Tell the story; exit code 0 if it ended as it should."""
+    spec = LabSpec(instances=3, etcd=args.etcd or find_etcd(), leaves_nothing=not args.keep)
     folder = Path(tempfile.mkdtemp(prefix="etcd-asg-agent-demo-"))
-    spec = LabSpec(instances=3, etcd=args.etcd or find_etcd())
     story = Story()
     try:
         lab = Lab.start(spec, folder, lifeline=not args.keep)

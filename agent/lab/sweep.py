@@ -1,7 +1,8 @@
 """Cleaning up after a lab: its processes, its firewall table, its files.
 
 Run as a program it is the lab's last will: it waits for the daemon's end on standard input and then ends whatever the
-daemon left running, so that even SIGKILL of the daemon leaves no process behind. The files stay until `down`.
+daemon left running, so that even SIGKILL of the daemon leaves no process behind. The files stay until `down`, unless
+the spec says `leaves_nothing`; then two may remove them at once, and what one finds gone the other removed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +40,18 @@ def instances_of(folder: Path) -> tuple[str, ...]:
         return ()
 
 
-def end_processes(folder: Path) -> bool:
+def end_processes(folder: Path, block: Block | None = None) -> bool:
     """Kill what the lab's machines still run, and drop its firewall table; whether everything is gone."""
     gone = processes.kill_all(instances_of(folder))
-    state = read_state(folder)
-    if state is not None and os.geteuid() == 0 and shutil.which("nft"):
-        remove_table(table_name(Block(state["block"])))
+    block = block or _block_of(folder)
+    if block is not None and os.geteuid() == 0 and shutil.which("nft"):
+        remove_table(table_name(block))
     return gone
+
+
+def _block_of(folder: Path) -> Block | None:
+    state = read_state(folder)
+    return None if state is None else Block(state["block"])
 
 
 def remove_files(folder: Path) -> None:
@@ -55,16 +62,25 @@ def remove_files(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
+    with suppress(OSError):  # not empty, or gone
         folder.rmdir()
 
 
 def main() -> None:
     """Wait until nobody holds the other end of standard input, then end the lab's processes."""
-    folder = Path(sys.argv[1])
+    folder, block = Path(sys.argv[1]), Block(int(sys.argv[2]))
     while sys.stdin.buffer.read(1):
         pass
-    end_processes(folder)
+    end_processes(folder, block)
+    if _leaves_nothing(folder):
+        remove_files(folder)
+
+
+def _leaves_nothing(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / SPEC).read_text())["leaves_nothing"])
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from agent.lab import processes, sweep
 from agent.lab.addresses import Block
 from agent.lab.client import Lab, clean_up
 from agent.lab.network import table_name
-from agent.lab.spec import LabError, LabSpec
+from agent.lab.spec import CLOUD_PORT, LabError, LabSpec
 from tests.lab.conftest import STAND_IN
 from tests.lab.harness import wait_until
 
@@ -59,10 +60,28 @@ def assert_nothing_left(lab: Lab, pids: set[int]) -> None:
 
 
 def assert_no_table(lab: Lab) -> None:
-    if os.geteuid() == 0 and shutil.which("nft"):
-        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
-        block = Block(int(lab.endpoint.split(".")[1]))
-        assert table_name(block) not in tables.split()
+    block = Block(int(lab.endpoint.split(".")[1]))
+    assert table_name(block) not in tables()
+
+
+def tables() -> set[str]:
+    """The firewall tables of labs on this computer."""
+    if os.geteuid() != 0 or shutil.which("nft") is None:
+        return set()
+    said = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    return {word for word in said.split() if word.startswith("etcd_asg_lab")}
+
+
+def orphans() -> set[str]:
+    """Those tables whose lab does not live any more; others come and go beside us."""
+    found = {table_name(Block(x)): Block(x).cloud for x in range(1, 255)}
+    return {table for table in tables() if not answers(found[table])}
+
+
+def answers(address: str) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((address, CLOUD_PORT)) == 0
 
 
 def test_down_leaves_nothing_behind(folder: Path) -> None:
@@ -150,6 +169,22 @@ def test_ctrl_c_during_up_is_clean(folder: Path) -> None:
     assert "Traceback" not in said
     assert not processes.alive(pid)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("after_s", [0.1, 1.0, 2.0, 3.0, 4.0])
+def test_a_daemon_that_ends_while_it_starts_leaves_no_rule_behind(
+    folder: Path, number: signal.Signals, after_s: float
+) -> None:
+    before = orphans()
+    folder.mkdir()
+    (folder / sweep.SPEC).write_text(SPEC.to_json())
+    daemon = subprocess.Popen([sys.executable, "-m", "agent.lab.cloud", str(folder)], stderr=subprocess.DEVNULL)
+    time.sleep(after_s)
+    daemon.send_signal(number)
+    daemon.wait(30)
+    wait_until(lambda: orphans() <= before, 10, "no table that no lab answers for")
+    wait_until(lambda: not processes.marked(sweep.instances_of(folder)), 10, "no process left")
 
 
 def test_the_command_line_shows_and_changes_a_lab(folder: Path) -> None:
