@@ -48,7 +48,8 @@ def _due(ask: Ask, every: timedelta, near: Observation, memory: Memory) -> bool:
 
 
 def _head_every(near: Observation, memory: Memory, policy: Policy) -> timedelta:
-    if memory.head is not None and (is_settled(near) or is_spare(near, memory)):
+    told = memory.head is not None and memory.formed is not None  # else somebody waits for us to write formed.json
+    if told and (is_settled(near) or is_spare(near, memory)):
         return policy.head_interval
     if isinstance(near.process, EtcdRunning) and not _never_stamped(near):
         return policy.patient_interval  # serving or trying to: a newer head would fence us
