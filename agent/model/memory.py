@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
-from agent.model.actions import CallHuman, Decision, Outcome, Rest, Result, StartEtcd, StopEtcd, Wait
+from agent.model.actions import CallHuman, Decision, FileReport, Outcome, Rest, Result, StartEtcd, StopEtcd, Wait
 from agent.model.cluster import Answers, Membership, MemberStatus
 from agent.model.disk import EtcdRunning, EtcdStopped, Stage
 from agent.model.fleet import Fleet
-from agent.model.generation import Formed, GenerationRecord
+from agent.model.generation import Formed, GenerationRecord, Report
 from agent.model.ids import InstanceId, MemberId
 from agent.model.known import NOT_ASKED, Unknown
 from agent.model.observation import BucketVerdict, Observation
@@ -52,6 +52,9 @@ class Memory:
     unsettled_since: datetime | None = None
     """Since when this instance has had no working member, or its work has not been done."""
     assembling_since: datetime | None = None
+    reported: Report | None = None
+    """What we last filed, and know to be in the bucket since `reported_at`."""
+    reported_at: datetime | None = None
     etcd_running_since: datetime | None = None
     etcd_ended_at: datetime | None = None
     etcd_short_lives: int = 0
@@ -88,6 +91,8 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
     if isinstance(decision.action, Rest | Wait | CallHuman) or result.outcome is Outcome.REFUSED:
         return memory
     memory = forget_asking(memory)
+    if isinstance(decision.action, FileReport) and result.outcome is Outcome.DONE:
+        return replace(memory, reported=decision.action.report, reported_at=now)
     if isinstance(decision.action, StartEtcd):
         return replace(memory, etcd_running_since=now)  # it may have ended before we look again
     if isinstance(decision.action, StopEtcd):
