@@ -84,7 +84,7 @@ def _bucket(world: World, asks: frozenset[Ask], memory: Memory) -> BucketVerdict
 
 
 def _head(world: World, asks: frozenset[Ask], near: Observation, memory: Memory) -> GenerationRecord | Unknown | None:
-    """Only what comes after the head we know; but from the first where our etcd has lost its quorum.
+    """Only what comes after the head we know; but from the first beside the leader, and where a quorum was lost.
 
     A bucket that was emptied is then noticed before the others' agents take it for a first start.
     """
@@ -92,7 +92,8 @@ def _head(world: World, asks: frozenset[Ask], near: Observation, memory: Memory)
         return NOT_ASKED
     voter = isinstance(near.local, MemberStatus) and not near.local.is_learner
     lost = voter and isinstance(near.membership, Unknown)
-    return ask(lambda: world.bucket.head(None if lost else memory.head))
+    afresh = lost or near.beside_the_leader
+    return ask(lambda: world.bucket.head(None if afresh else memory.head))
 
 
 def _fleet(world: World, asks: frozenset[Ask], near: Observation, memory: Memory, policy: Policy) -> Fleet | Unknown:
