@@ -223,6 +223,20 @@ def a_stopped_member(name: InstanceId = B) -> Example:
     )
 
 
+def a_fenced_member(name: InstanceId = B, *, running: bool = False) -> Example:
+    """Generation 2 exists, and this disk of generation 1 has been stamped."""
+    example = a_healthy_three(name) if running else a_stopped_member(name)
+    newer = record(D, E, generation=2)
+    return example.seeing(disk=Disk(identity(name, Stage.FENCED), Data.PRESENT), head=newer).remembering(
+        head=newer, formed=None
+    )
+
+
+def a_moved_member(name: InstanceId = B) -> Example:
+    """Its data came up at another address; etcd has not been started yet."""
+    return a_stopped_member(name).seeing(me=replace(me(name), peer_url=peer(D)))
+
+
 def a_newcomer(name: InstanceId = D) -> Example:
     """An empty disk beside a cluster of two voters that wants three: its dead member was removed before."""
     members = membership(voter(A), voter(B))
@@ -238,6 +252,18 @@ def a_newcomer(name: InstanceId = D) -> Example:
         fleet=listed,
         claim=claim(name) if name in (A, B, C) else NOT_ASKED,  # a founder that came back has claimed its start
     ).remembering(membership=members, fleet=listed, etcd_running_since=None)
+
+
+def about_to_join(name: InstanceId = D) -> Example:
+    """The newcomer's disk says that it will ask for an entry."""
+    return a_newcomer(name).seeing(disk=Disk(identity(name, Stage.ADDING), Data.EMPTY))
+
+
+def with_an_entry(name: InstanceId = D) -> Example:
+    """The cluster holds an unstarted learner for it, and its disk says so."""
+    return a_newcomer(name).seeing(
+        disk=Disk(identity(name, Stage.JOINING), Data.EMPTY), membership=membership(voter(A), voter(B), unstarted(name))
+    )
 
 
 def a_learner(name: InstanceId = D) -> Example:

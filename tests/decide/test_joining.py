@@ -22,6 +22,7 @@ from tests.decide.examples import (
     E,
     Example,
     a_newcomer,
+    about_to_join,
     answers,
     fleet,
     identity,
@@ -33,18 +34,8 @@ from tests.decide.examples import (
     status,
     unstarted,
     voter,
+    with_an_entry,
 )
-
-
-def about_to_add() -> Example:
-    return a_newcomer().seeing(disk=Disk(identity(D, Stage.ADDING), Data.EMPTY))
-
-
-def with_an_entry() -> Example:
-    """The cluster holds an unstarted learner for it, and its disk says so."""
-    return a_newcomer().seeing(
-        disk=Disk(identity(D, Stage.JOINING), Data.EMPTY), membership=membership(voter(A), voter(B), unstarted(D))
-    )
 
 
 class TestTheWayIn:
@@ -54,10 +45,10 @@ class TestTheWayIn:
         assert (action.identity.stage, action.identity.nonce, action.prepare) == (Stage.ADDING, NONCE, True)
 
     def test_then_a_learner_is_asked_for_and_never_a_voter(self) -> None:
-        assert about_to_add().action == AddLearner(peer(D))
+        assert about_to_join().action == AddLearner(peer(D))
 
     def test_then_the_entry_is_written_down(self) -> None:
-        action = about_to_add().seeing(membership=membership(voter(A), voter(B), unstarted(D))).action
+        action = about_to_join().seeing(membership=membership(voter(A), voter(B), unstarted(D))).action
         assert isinstance(action, StampIdentity)
         assert (action.identity.stage, action.identity.member_id) == (Stage.JOINING, MEMBERS[D])
 
@@ -100,7 +91,7 @@ class TestOldLives:
         )
 
     def test_an_adding_disk_meets_its_own_started_entry_and_removes_it(self) -> None:
-        example = about_to_add().seeing(membership=membership(voter(A), voter(B), learner(D)))
+        example = about_to_join().seeing(membership=membership(voter(A), voter(B), learner(D)))
         assert example.action == RemoveMember(MEMBERS[D])
 
     def test_an_identity_of_an_older_generation_does_not_count(self) -> None:
@@ -127,14 +118,14 @@ class TestAddresses:
     @staticmethod
     def _at_the_address_of_c() -> Example:
         members = membership(voter(A), voter(B), voter(C))
-        return about_to_add().seeing(
+        return about_to_join().seeing(
             me=replace(me(D), peer_url=peer(C)), membership=members, answers=answers(A, B, silent=(C,))
         )
 
 
 class TestWaiting:
     def test_one_learner_at_a_time(self) -> None:
-        example = about_to_add().seeing(membership=membership(voter(A), voter(B), learner(E)))
+        example = about_to_join().seeing(membership=membership(voter(A), voter(B), learner(E)))
         assert example.action == Wait(Blocker.LEARNER_SLOT)
 
     @pytest.mark.parametrize("going_to", ["Terminated", "Warmed:Stopped"])
@@ -142,7 +133,7 @@ class TestWaiting:
         assert a_newcomer().seeing(lifecycle_target=going_to).action == Wait(Blocker.LEAVING)
 
     def test_an_unknown_lifecycle_does_not_keep_anybody_out(self) -> None:
-        assert about_to_add().seeing(lifecycle_target=TIMEOUT).action == AddLearner(peer(D))
+        assert about_to_join().seeing(lifecycle_target=TIMEOUT).action == AddLearner(peer(D))
 
     def test_a_generation_that_has_not_formed_is_waited_for(self) -> None:
         assert a_newcomer().seeing(formed=None).action == Wait(Blocker.FORMATION)
@@ -152,11 +143,11 @@ class TestWaiting:
         [("head", Blocker.IGNORANCE), ("formed", Blocker.IGNORANCE), ("membership", Blocker.QUORUM)],
     )
     def test_what_cannot_be_read_is_waited_for(self, field: str, blocker: Blocker) -> None:
-        assert about_to_add().seeing(**{field: TIMEOUT}).action == Wait(blocker)
+        assert about_to_join().seeing(**{field: TIMEOUT}).action == Wait(blocker)
 
     def test_a_strange_cluster_at_our_members_addresses_is_a_humans_business(self) -> None:
         members = replace(membership(voter(A), voter(B)), cluster_id=OTHER_CLUSTER)
-        assert isinstance(about_to_add().seeing(membership=members).action, CallHuman)
+        assert isinstance(about_to_join().seeing(membership=members).action, CallHuman)
 
     def test_an_etcd_that_runs_is_no_newcomer(self) -> None:
         example = with_an_entry().seeing(process=EtcdRunning(1), local=status(D), head=NOT_ASKED)

@@ -23,6 +23,7 @@ from tests.decide.examples import (
     D,
     Example,
     a_learner,
+    a_moved_member,
     a_stopped_member,
     identity,
     learner,
@@ -77,44 +78,39 @@ class TestBackOff:
 class TestMoved:
     """The volume is at another address: etcd's own procedure wants the list updated first."""
 
-    @staticmethod
-    def moved(name: Any = B) -> Example:
-        example = a_stopped_member(name)
-        return example.seeing(me=replace(me(name), peer_url=peer(D)))
-
     def test_the_quorum_is_told_before_etcd_starts(self) -> None:
-        assert self.moved().action == UpdatePeerUrl(MEMBERS[B], peer(D))
+        assert a_moved_member().action == UpdatePeerUrl(MEMBERS[B], peer(D))
 
     def test_then_the_disk_learns_it_and_etcd_starts(self) -> None:
         there = replace(voter(B), peer_urls=(peer(D),))
-        example = self.moved().seeing(membership=membership(voter(A), there, voter(C)))
+        example = a_moved_member().seeing(membership=membership(voter(A), there, voter(C)))
         action = example.action
         assert isinstance(action, StampIdentity)
         assert action.identity.peer_url == peer(D)
         assert example.seeing(disk=Disk(action.identity, Data.PRESENT)).rule == "restart-in-place"
 
     def test_a_volume_on_another_instance_keeps_its_member(self) -> None:
-        example = self.moved().seeing(me=me(D))
+        example = a_moved_member().seeing(me=me(D))
         assert example.action == UpdatePeerUrl(MEMBERS[B], peer(D))
 
     @pytest.mark.parametrize("seconds", [None, 9])
     def test_a_quorum_that_does_not_answer_has_a_grace(self, seconds: float | None) -> None:
         since = None if seconds is None else NOW - timedelta(seconds=seconds)
-        example = self.moved().seeing(membership=TIMEOUT).remembering(no_quorum_since=since)
+        example = a_moved_member().seeing(membership=TIMEOUT).remembering(no_quorum_since=since)
         assert example.action == Wait(Blocker.QUORUM)
 
     def test_after_it_we_may_be_what_the_quorum_lacks(self) -> None:
-        example = self.moved().seeing(membership=TIMEOUT)
+        example = a_moved_member().seeing(membership=TIMEOUT)
         assert example.remembering(no_quorum_since=NOW - timedelta(seconds=10)).rule == "restart-in-place"
 
     def test_a_list_of_another_cluster_is_no_list(self) -> None:
         members = replace(membership(voter(A), voter(B), voter(C)), cluster_id=OTHER_CLUSTER)
-        assert self.moved().seeing(membership=members).action == Wait(Blocker.QUORUM)
+        assert a_moved_member().seeing(membership=members).action == Wait(Blocker.QUORUM)
 
     def test_who_is_not_in_the_list_has_nothing_to_tell(self) -> None:
         """Known by name only, in a generation whose cluster ID nobody has written down."""
         unstamped = Disk(identity(B, Stage.STARTING), Data.PRESENT)
-        example = self.moved().seeing(disk=unstamped, membership=membership(voter(A), voter(C)))
+        example = a_moved_member().seeing(disk=unstamped, membership=membership(voter(A), voter(C)))
         assert example.remembering(formed=None).rule == "restart-in-place"
 
     def test_a_moved_learner_starts_over(self) -> None:

@@ -1,0 +1,279 @@
+"""What must be true of whatever is carried out, worked out anew from the promises.
+
+House rule: nothing of `agent.decide` is called here, neither rules nor objections; only values are read.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from agent.model.actions import (
+    Action,
+    AddLearner,
+    CreateGeneration,
+    PromoteMember,
+    Quarantine,
+    RemoveMember,
+    StampIdentity,
+    StartEtcd,
+    StopEtcd,
+    UpdatePeerUrl,
+    WriteClaim,
+    WriteFormed,
+)
+from agent.model.cluster import Member, Membership, MemberStatus
+from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Stage
+from agent.model.fleet import Fleet, InstanceState
+from agent.model.generation import Claim, GenerationRecord
+from agent.model.known import Unknown
+from agent.model.memory import Memory
+from agent.model.observation import BucketSound, Observation
+from agent.model.policy import Policy
+from tests.decide.examples import Example
+
+ENDED = (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
+
+
+def identity_of(o: Observation) -> Identity | None:
+    return o.disk.identity if isinstance(o.disk, Disk) else None
+
+
+def entry_of(action: RemoveMember | PromoteMember | UpdatePeerUrl, o: Observation) -> tuple[Membership, Member]:
+    """No change of a member that is not in a list which a quorum stood behind in this round."""
+    assert isinstance(o.membership, Membership)
+    (entry,) = [each for each in o.membership.members if each.id == action.member]
+    return o.membership, entry
+
+
+def is_ours(entry: Member, o: Observation) -> bool:
+    identity = identity_of(o)
+    if identity is None:
+        return entry.name == o.me.instance
+    if identity.member_id is not None:
+        return entry.id == identity.member_id
+    return entry.name == identity.instance
+
+
+# ---- who may leave, and why
+
+
+def removal_is_sound(action: RemoveMember, example: Example) -> None:
+    o, memory = example.o, example.memory
+    members, entry = entry_of(action, o)
+    assert (
+        _has_ended(entry, o, memory) or _is_our_lost_life(entry, o) or _is_stalled(entry, o, memory, example.policy)
+    ), "a removal needs evidence"
+    if not entry.is_learner:
+        others = [each for each in members.members if not each.is_learner and each.id != entry.id]
+        answering = [each for each in others if isinstance(o.answers.of.get(each.id), MemberStatus)]
+        assert others
+        assert len(answering) >= len(others) // 2 + 1, "a quorum of what remains"
+
+
+def _has_ended(entry: Member, o: Observation, memory: Memory) -> bool:
+    if isinstance(o.fleet, Unknown) or not entry.name:
+        return False
+    states = {str(each.id): each.state for each in o.fleet.instances}
+    if states.get(entry.name) is InstanceState.SHUTTING_DOWN:
+        return True
+    if isinstance(o.answers.of.get(entry.id), MemberStatus) or o.me.instance not in states:
+        return False
+    if entry.name in states:
+        return states[entry.name] is InstanceState.TERMINATED
+    return entry.name in o.fleet.ended_by_group or _is_forgotten(entry, o.fleet, o, memory)
+
+
+def _is_forgotten(entry: Member, fleet: Fleet, o: Observation, memory: Memory) -> bool:
+    looks = {str(name): count for name, count in memory.unheard_of.items()}.get(entry.name, 0)
+    known_since = memory.seen_since.get(entry.id)
+    old = known_since is not None and o.now - known_since >= timedelta(hours=1)
+    return entry.name in fleet.unheard_of and looks >= 2 and old
+
+
+def _is_our_lost_life(entry: Member, o: Observation) -> bool:
+    empty = isinstance(o.disk, Disk) and o.disk.data in (Data.ABSENT, Data.EMPTY)
+    stopped = isinstance(o.process, EtcdStopped)
+    ours = entry.name == o.me.instance or (entry.name == "" and o.me.peer_url in entry.peer_urls)
+    joined_as = identity_of(o)
+    started_here = joined_as is not None and entry.id == joined_as.member_id and entry.is_learner
+    return empty and stopped and (ours or started_here)
+
+
+def _is_stalled(entry: Member, o: Observation, memory: Memory, policy: Policy) -> bool:
+    progress = memory.learners.get(entry.id)
+    leads = isinstance(o.local, MemberStatus) and o.local.leader == o.local.member_id
+    return entry.is_learner and leads and progress is not None and o.now - progress.since >= policy.join_timeout
+
+
+# ---- who may come, vote and move
+
+
+def addition_is_sound(action: AddLearner, example: Example) -> None:
+    o, identity = example.o, identity_of(example.o)
+    assert isinstance(o.membership, Membership)
+    assert action.peer_url == o.me.peer_url
+    assert not any(action.peer_url in each.peer_urls for each in o.membership.members)
+    assert not any(each.is_learner for each in o.membership.members)
+    assert isinstance(o.process, EtcdStopped)
+    assert isinstance(o.disk, Disk)
+    assert o.disk.data is Data.EMPTY
+    assert identity is not None
+    assert identity.stage is Stage.ADDING
+
+
+def promotion_is_sound(action: PromoteMember, example: Example) -> None:
+    """A quorum of n voters stood behind the list, and the learner runs: that is a quorum of n + 1."""
+    _, entry = entry_of(action, example.o)
+    assert entry.is_learner
+    assert is_ours(entry, example.o)
+    assert isinstance(example.o.process, EtcdRunning)
+
+
+def move_is_sound(action: UpdatePeerUrl, example: Example) -> None:
+    _, entry = entry_of(action, example.o)
+    assert not entry.is_learner
+    assert is_ours(entry, example.o)
+    assert action.peer_url == example.o.me.peer_url
+    assert isinstance(example.o.disk, Disk)
+
+
+# ---- what may start
+
+
+def start_is_sound(action: StartEtcd, example: Example) -> None:
+    o, identity = example.o, identity_of(example.o)
+    assert isinstance(o.process, EtcdStopped)
+    assert isinstance(o.disk, Disk)
+    assert identity is not None
+    assert identity.stage is not Stage.FENCED
+    assert o.head is not None
+    if isinstance(o.head, GenerationRecord):
+        assert o.head.generation == identity.generation, "nothing older than the newest generation starts"
+    if action.launch.state == "new":
+        _new_is_sound(action, o, o.disk, identity)
+        return
+    assert action.launch.state == "existing"
+    if o.disk.data is not Data.PRESENT:
+        assert isinstance(o.membership, Membership)
+        (entry,) = [each for each in o.membership.members if each.id == identity.member_id]
+        assert (o.disk.data, identity.stage, entry.name) == (Data.EMPTY, Stage.JOINING, "")
+
+
+def _new_is_sound(action: StartEtcd, o: Observation, disk: Disk, identity: Identity) -> None:
+    assert isinstance(o.claim, Claim)
+    assert o.claim.nonce == identity.nonce
+    assert disk.data is Data.EMPTY
+    assert isinstance(o.head, GenerationRecord)
+    assert action.launch.token == o.head.token
+    assert dict(action.launch.initial_cluster) == dict(o.head.founders), "the record's founders, and no view of ours"
+    assert o.head.founders[o.me.instance] == o.me.peer_url
+
+
+# ---- what may be set aside
+
+
+def stop_is_sound(action: StopEtcd | Quarantine, example: Example) -> None:
+    identity = identity_of(example.o)
+    assert identity is not None
+    assert identity.stage is Stage.FENCED, "proof was there when the stamp was made"
+    if isinstance(action, Quarantine):
+        assert isinstance(example.o.process, EtcdStopped)
+
+
+def stamp_is_sound(action: StampIdentity, example: Example) -> None:
+    o, before, after = example.o, identity_of(example.o), action.identity
+    assert isinstance(o.disk, Disk)
+    assert before is None or before.stage is not Stage.FENCED, "what is fenced stays so"
+    if after.stage is Stage.FENCED:
+        assert before is not None
+        assert _is_replaced(before, o)
+    elif after.stage in (Stage.STARTING, Stage.ADDING):
+        assert o.disk.data is not Data.PRESENT, "data never changes its owner"
+        assert isinstance(o.head, GenerationRecord)
+        assert after.generation == o.head.generation
+
+
+def _is_replaced(identity: Identity, o: Observation) -> bool:
+    if isinstance(o.head, GenerationRecord) and o.head.generation > identity.generation:
+        return True
+    if isinstance(o.membership, Unknown) or not isinstance(o.process, EtcdStopped):
+        return False
+    if identity.member_id is None:
+        ours = [each for each in o.membership.members if each.name == identity.instance]
+    else:
+        ours = [each for each in o.membership.members if each.id == identity.member_id]
+    same = identity.cluster_id in (None, o.membership.cluster_id)
+    return same and all(each.is_learner for each in ours)
+
+
+# ---- what may be written
+
+
+def creation_is_sound(action: CreateGeneration, example: Example) -> None:
+    o = example.o
+    assert action.record.generation == 1
+    assert o.head is None
+    assert o.snapshots_exist is False
+    assert isinstance(o.bucket, BucketSound)
+    assert isinstance(o.disk, Disk)
+    assert o.disk.data is not Data.PRESENT
+    assert not isinstance(o.reports, Unknown)
+    fleet = example.memory.fleet if isinstance(o.fleet, Unknown) else o.fleet
+    assert fleet is not None
+    states = {each.id: each.state for each in fleet.instances}
+    for filed in o.reports:
+        if filed.report.data != "none":
+            state = states.get(filed.report.instance)
+            assert state in ENDED or (state is None and filed.age_seconds > 20), "data that can come back"
+    fresh = {filed.report.instance for filed in o.reports if filed.age_seconds <= 20}
+    wanted = sum(each.desired_capacity for each in fleet.groups)
+    assert wanted >= 1
+    assert set(action.record.founders) <= fresh
+    assert all(states[name] in (InstanceState.PENDING, InstanceState.RUNNING) for name in action.record.founders)
+    assert len(fresh) >= wanted // 2 + 1, "a majority at least is there"
+
+
+def claim_is_sound(action: WriteClaim, example: Example) -> None:
+    o, identity = example.o, identity_of(example.o)
+    assert o.claim is None
+    assert isinstance(o.head, GenerationRecord)
+    assert o.me.instance in o.head.founders
+    assert isinstance(o.disk, Disk)
+    assert o.disk.data is Data.EMPTY
+    assert identity is not None
+    assert action.claim == Claim(o.me.instance, identity.nonce)
+
+
+def formed_is_sound(action: WriteFormed, example: Example) -> None:
+    o = example.o
+    assert o.formed is None
+    assert isinstance(o.membership, Membership)
+    assert isinstance(o.local, MemberStatus)
+    assert action.formed.cluster_id == o.membership.cluster_id == o.local.cluster_id
+
+
+def is_sound(action: Action, example: Example) -> None:
+    """Everything above, for whichever action it is; what only waits, pages or reports is always sound."""
+    match action:
+        case RemoveMember():
+            removal_is_sound(action, example)
+        case AddLearner():
+            addition_is_sound(action, example)
+        case PromoteMember():
+            promotion_is_sound(action, example)
+        case UpdatePeerUrl():
+            move_is_sound(action, example)
+        case StartEtcd():
+            start_is_sound(action, example)
+        case StopEtcd() | Quarantine():
+            stop_is_sound(action, example)
+        case StampIdentity():
+            stamp_is_sound(action, example)
+        case CreateGeneration():
+            creation_is_sound(action, example)
+        case WriteClaim():
+            claim_is_sound(action, example)
+        case WriteFormed():
+            formed_is_sound(action, example)
+        case _:
+            pass

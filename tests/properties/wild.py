@@ -1,0 +1,214 @@
+"""Wild but well-typed observations and memories, from a small universe so that coincidences are common.
+
+A quarter of them is made of nothing but chance; the rest are told examples (tests/decide/examples.py) in
+which some fields were replaced by chance. Every field may be Unknown of any kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from agent.model.cluster import Answers, Member, Membership, MemberStatus
+from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Stage
+from agent.model.fleet import Fleet, Group, Instance, InstanceState
+from agent.model.generation import Cause, Claim, FiledReport, Formed, GenerationRecord, Report, Seed
+from agent.model.ids import GenerationNumber, InstanceId, MemberId, Nonce
+from agent.model.known import Ignorance, Unknown
+from agent.model.memory import Memory, Progress, remember
+from agent.model.observation import BucketSound, BucketUnsound, Me, Observation
+from agent.model.policy import Policy
+from tests.decide import examples as told
+from tests.decide.examples import IPS, LONG_AGO, MEMBERS, NONCE, NOW, OLD_NONCE, Example
+
+POLICY = Policy(cluster="prod")
+
+instances = st.sampled_from([told.A, told.B, told.C, told.D, told.E])
+names = st.one_of(instances, instances, st.just(InstanceId("i-unheard")))
+member_ids = st.sampled_from([*MEMBERS.values(), MemberId(0xF)])
+clusters = st.sampled_from([told.CLUSTER, told.CLUSTER, told.CLUSTER, told.OTHER_CLUSTER])
+nonces = st.sampled_from([NONCE, OLD_NONCE])
+peers = st.builds(told.peer, instances)
+times = st.builds(
+    lambda seconds: NOW - timedelta(seconds=seconds), st.sampled_from([0, 1, 9, 11, 59, 121, 1000, 3599, 3601, 90_000])
+)
+generations = st.builds(GenerationNumber, st.sampled_from([1, 1, 1, 2, 3]))
+unknowns = st.builds(Unknown, st.sampled_from(Ignorance), st.just("no answer"))
+
+
+def perhaps(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Known more often than not."""
+    return st.one_of(strategy, strategy, strategy, unknowns)
+
+
+@st.composite
+def member(draw: st.DrawFn) -> Member:
+    who = draw(instances)
+    name = draw(st.sampled_from([who, who, who, "", draw(names)]))
+    urls = (draw(st.sampled_from([told.peer(who), told.peer(who), draw(peers)])),)
+    clients = () if name == "" else (told.client(who),)
+    return Member(MEMBERS[who], name, urls, clients, draw(st.sampled_from([False, False, True])))
+
+
+members = st.lists(member(), max_size=5, unique_by=lambda each: each.id).map(tuple)
+memberships = st.builds(Membership, clusters, members, st.builds(told.client, instances))
+
+statuses = st.builds(
+    MemberStatus,
+    member_id=member_ids,
+    cluster_id=clusters,
+    version=st.just("3.5.30"),
+    leader=st.one_of(st.none(), member_ids, member_ids),
+    raft_term=st.integers(0, 9),
+    committed_index=st.integers(0, 9),
+    applied_index=st.integers(0, 9),
+    is_learner=st.booleans(),
+    db_size_bytes=st.sampled_from([0, 1_000_000, 10_000_000_000]),
+    revision=st.integers(0, 9),
+    errors=st.sampled_from([(), (), (), (), ("alarm:CORRUPT",), ("alarm:NOSPACE",)]),
+)
+answers = st.builds(Answers, st.dictionaries(member_ids, st.one_of(statuses, statuses, unknowns)))
+
+identities = st.builds(
+    Identity,
+    cluster=st.sampled_from(["prod", "prod", "prod", "prod", "staging"]),
+    instance=instances,
+    generation=generations,
+    stage=st.sampled_from(Stage),
+    nonce=nonces,
+    peer_url=peers,
+    member_id=st.one_of(st.none(), member_ids),
+    cluster_id=st.one_of(st.none(), clusters),
+)
+disks = st.builds(Disk, st.one_of(st.none(), identities, identities), st.sampled_from(Data))
+processes = st.one_of(st.builds(EtcdRunning, st.just(42)), st.builds(EtcdStopped, st.sampled_from([None, 0, 1])))
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> Fleet:
+    listed = draw(st.lists(instances, unique=True))
+    lifecycles = st.sampled_from(["InService", "InService", "Warmed:Running", "Terminating:Wait", None])
+    return Fleet(
+        tuple(
+            Instance(each, draw(st.sampled_from(InstanceState)), LONG_AGO, IPS[each], each[-1], "g", draw(lifecycles))
+            for each in sorted(listed)
+        ),
+        tuple(Group(f"g{each}", size) for each, size in enumerate(draw(st.lists(st.integers(0, 5), max_size=2)))),
+        draw(st.frozensets(names)),
+        draw(st.frozensets(names)),
+    )
+
+
+records = st.builds(
+    GenerationRecord,
+    generation=generations,
+    cluster=st.just("prod"),
+    token=st.sampled_from(["token-1", "token-2"]),
+    created_by=instances,
+    created_at=times,
+    agent=st.just("0"),
+    nonce=nonces,
+    founders=st.lists(instances, max_size=5, unique=True).map(lambda who: {each: told.peer(each) for each in who}),
+    cause=st.just(Cause("first", {})),
+    seed=st.sampled_from([None, None, None, Seed("snapshots/x.json", 1, "ff", "snapshot")]),
+)
+claims = st.builds(Claim, instances, nonces)
+formeds = st.builds(Formed, clusters, st.dictionaries(member_ids, instances))
+reports = st.builds(
+    FiledReport,
+    st.builds(
+        Report, instances, peers, st.sampled_from(["boot-1", "boot-2"]), st.sampled_from(["none", "none", "intact"])
+    ),
+    st.sampled_from([0.0, 1.0, 6.0, 21.0, 9000.0]),
+)
+all_reports = st.lists(reports, max_size=5, unique_by=lambda each: each.report.instance).map(tuple)
+mes = st.builds(
+    lambda who, url: Me(who, IPS[who], url or told.peer(who), "boot-1", who[-1]),
+    instances,
+    st.one_of(st.none(), st.none(), peers),
+)
+verdicts = st.sampled_from([BucketSound(), BucketSound(), BucketSound(), BucketUnsound("ignores them", "use S3")])
+lifecycle_targets = st.sampled_from([None, "InService", "Terminated", "Warmed:Stopped"])
+
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "me": mes,
+    "disk": perhaps(disks),
+    "etcd_version": perhaps(st.sampled_from(["3.5.30", "3.5.30", "3.5.30", "3.5.1"])),
+    "process": perhaps(processes),
+    "local": perhaps(statuses),
+    "membership": perhaps(memberships),
+    "answers": answers,
+    "fleet": perhaps(fleets()),
+    "bucket": perhaps(verdicts),
+    "head": perhaps(st.one_of(st.none(), records, records)),
+    "formed": perhaps(st.one_of(st.none(), formeds)),
+    "claim": perhaps(st.one_of(st.none(), claims)),
+    "reports": perhaps(all_reports),
+    "snapshots_exist": perhaps(st.booleans()),
+    "lifecycle_target": perhaps(lifecycle_targets),
+}
+MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "head": st.one_of(st.none(), records),
+    "formed": st.one_of(st.none(), formeds),
+    "fleet": st.one_of(st.none(), fleets()),
+    "fleet_read_at": st.one_of(st.none(), times),
+    "groups_read_at": st.one_of(st.none(), times),
+    "bucket": st.one_of(st.none(), verdicts),
+    "membership": st.one_of(st.none(), memberships),
+    "seen_since": st.dictionaries(member_ids, times),
+    "silent_since": st.dictionaries(member_ids, times),
+    "learners": st.dictionaries(member_ids, st.builds(Progress, st.integers(0, 9), times)),
+    "unheard_of": st.dictionaries(names, st.integers(0, 3)),
+    "no_quorum_since": st.one_of(st.none(), times),
+    "unsettled_since": st.one_of(st.none(), times),
+    "assembling_since": st.one_of(st.none(), times),
+    "etcd_running_since": st.one_of(st.none(), times),
+    "etcd_ended_at": st.one_of(st.none(), times),
+    "etcd_short_lives": st.integers(0, 40),
+}
+
+FIRST_THREE = st.sampled_from([told.A, told.B, told.C])
+LATER = st.sampled_from([told.C, told.D, told.E])
+TOLD = st.one_of(
+    st.builds(told.a_healthy_three, FIRST_THREE),
+    st.builds(
+        told.with_member_down,
+        st.just(told.a_healthy_three()),
+        st.sampled_from([told.B, told.C]),
+        st.sampled_from(InstanceState),
+    ),
+    st.builds(told.a_stopped_member, FIRST_THREE),
+    st.builds(told.a_fenced_member, FIRST_THREE, running=st.booleans()),
+    st.builds(told.a_moved_member, FIRST_THREE),
+    st.builds(told.a_newcomer, LATER),
+    st.builds(told.about_to_join, LATER),
+    st.builds(told.with_an_entry, LATER),
+    st.builds(told.a_learner, LATER),
+    st.builds(told.before_the_first_generation, FIRST_THREE),
+    st.builds(told.a_founder, FIRST_THREE),
+    st.builds(told.a_prepared_founder, FIRST_THREE),
+    st.builds(told.a_founder_with_its_claim, FIRST_THREE),
+)
+
+
+BLANK = Example(Observation(now=NOW, nonce=Nonce("f" * 32), me=told.me(told.A)), Memory(), POLICY)
+
+
+def _drawn(draw: st.DrawFn, fields: dict[str, st.SearchStrategy[Any]], most: int) -> dict[str, Any]:
+    chosen = draw(st.sets(st.sampled_from(sorted(fields)), max_size=most))
+    return {name: draw(fields[name]) for name in sorted(chosen)}
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> Example:
+    """Anything that an agent could ever have before its eyes, and much that it could not."""
+    wild = draw(st.integers(0, 3)) == 0
+    example = BLANK if wild else draw(TOLD)
+    o = replace(example.o, **_drawn(draw, FIELDS, 12 if wild else 4))
+    memory = replace(example.memory, **_drawn(draw, MEMORY_FIELDS, 8 if wild else 3))
+    if draw(st.booleans()):
+        memory = remember(memory, o, POLICY)
+    return Example(o, memory, POLICY)
