@@ -6,9 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from agent.model.actions import CallHuman, Decision, Outcome, Rest, Wait
+from agent.model.actions import CallHuman, Decision, FileReport, Outcome, Rest, Wait
 from agent.model.cluster import Membership, MemberStatus, quorum_of
 from agent.model.disk import Disk
+from agent.model.generation import Report
 from agent.model.known import Unknown
 from agent.model.observation import Observation
 from agent.model.round import Round
@@ -37,6 +38,7 @@ class Teller:
         self._cluster, self._metrics = cluster, metrics
         self._last: Round | None = None
         self._said: tuple[str, str, str] | None = None
+        self._reported: Report | None = None
         self._unknown: dict[str, Unknown] = {}
 
     def tell(self, played: Round) -> None:
@@ -81,6 +83,10 @@ class Teller:
 
     def _log_decision(self, played: Round) -> None:
         decision, result = played.decision, played.result
+        if isinstance(decision.action, FileReport) and result.outcome is Outcome.DONE:
+            if decision.action.report == self._reported:
+                return  # the same again, to keep it fresh: an interlude in whatever we wait for
+            self._reported = decision.action.report
         said = (decision.rule, _kind(decision), str(result.outcome))
         if isinstance(decision.action, Rest | Wait | CallHuman):
             if said != self._said:

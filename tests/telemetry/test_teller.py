@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.model.actions import Decision, Outcome, Rest, Result
+from agent.model.actions import Blocker, Decision, FileReport, Outcome, Rest, Result, Wait
+from agent.model.generation import FIRST, Report
 from agent.model.ids import InstanceId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.memory import Memory
@@ -31,6 +32,18 @@ def teller() -> Teller:
 def round_of(o: Observation) -> Round:
     decision = Decision(Rest(), "all is well", "rest")
     return Round(o, decision, (), decision, Result(Outcome.DONE), Memory(), timedelta(0), timedelta(0))
+
+
+def test_a_report_that_is_kept_fresh_is_one_line_and_so_is_what_is_waited_for(
+    teller: Teller, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = Report(ME.instance, ME.peer_url, ME.boot_id, "none")
+    file_it = Decision(FileReport(FIRST, report), "telling the others", "file-report")
+    wait = Decision(Wait(Blocker.ASSEMBLY), "1 of 3", "found")
+    with caplog.at_level(logging.INFO):
+        for decision in (file_it, wait, file_it, wait, file_it, wait):
+            teller.tell(replace(round_of(HEALTHY), decision=decision))
+    assert [each.message for each in caplog.records] == ["acted", "waiting"]
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
