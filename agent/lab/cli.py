@@ -106,7 +106,7 @@ def _add_up(verbs: Verbs) -> None:
     up = _verb(verbs, "up", "start the emulated AWS and a group of instances with the agent on them", _up)
     up.add_argument("--instances", type=int, default=3, metavar="N", help="desired capacity (default: 3)")
     up.add_argument("--asgs", type=int, default=1, metavar="K", help="spread over K groups, one a zone (default: 1)")
-    up.add_argument("--etcd", default="etcd", metavar="PATH", help="the etcd binary (default: etcd on PATH)")
+    up.add_argument("--etcd", default=None, metavar="PATH", help="the etcd binary (default: on PATH, or fetched)")
     up.add_argument("--boot", type=float, default=Pace.boot_s, metavar="S", help="seconds from power on to agent")
     up.add_argument("--launch-hook", type=int, default=0, metavar="S", help="add a launching hook with this timeout")
     up.add_argument("--terminate-hook", type=int, default=0, metavar="S", help="add a terminating hook likewise")
@@ -123,8 +123,16 @@ def _add_looking(verbs: Verbs) -> None:
     logs = _verb(verbs, "logs", "show the log of an instance's agent", _logs)
     logs.add_argument("id", metavar="ID")
     logs.add_argument("--etcd", action="store_true", help="etcd's log instead")
-    logs.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="the last N lines (default: 50)")
+    logs.add_argument("-n", "--lines", type=_count, default=50, metavar="N", help="the last N lines (default: 50)")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until interrupted")
+
+
+def _count(text: str) -> int:
+    """A number of things, for argparse."""
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than nothing")
+    return count
 
 
 def _add_demo(verbs: Verbs) -> None:
@@ -138,7 +146,9 @@ def main(args: argparse.Namespace) -> int:
     """Run one verb; returns its exit code."""
     try:
         code: int = args.handler(args)
-    except LabError as error:
+    except BrokenPipeError:
+        raise  # whoever read has seen enough
+    except (LabError, OSError) as error:  # a folder that cannot be made, a file that cannot be read: theirs to mend
         print(f"lab: {error}", file=sys.stderr)
         return 1
     return code
@@ -155,11 +165,12 @@ def _attach(args: argparse.Namespace) -> Lab:
 
 def _up(args: argparse.Namespace) -> int:
     from agent.lab.client import Lab
+    from agent.lab.demo import find_etcd
 
     spec = LabSpec(
         instances=args.instances,
         asgs=args.asgs,
-        etcd=args.etcd,
+        etcd=args.etcd or find_etcd(),
         launch_hook_s=args.launch_hook,
         terminate_hook_s=args.terminate_hook,
         settings=_overrides(args.set),
