@@ -235,6 +235,8 @@ class Writer:
     prefix: str = "ledger/"
     pause_s: float = 0.02
     timeout_s: float = 2.0
+    through: tuple[str, ...] = ()
+    """The addresses to write through; every machine that has power, if none are given."""
     ledger: list[Write] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
@@ -254,11 +256,11 @@ class Writer:
             self._thread.join(self.timeout_s + 5)
 
     def _run(self) -> None:
-        addresses: tuple[str, ...] = ()
+        addresses = self.through
         for number in itertools.count():
             if self._stop.wait(self.pause_s):
                 return
-            if number % 10 == 0 or not addresses:
+            if not self.through and (number % 10 == 0 or not addresses):
                 addresses = self.lab.addresses()
             if addresses:
                 self.ledger.append(self._write(number, random.choice(addresses)))
