@@ -60,8 +60,10 @@ def _claim(variable: bytes) -> bytes:
 
 
 def _name(folder: Path) -> str:
+    """The command's name; with `--version` behind it where that is all that it is to tell."""
     try:
-        return (folder / "comm").read_text().strip()
+        asked = (folder / "cmdline").read_bytes().endswith(b"\0--version\0")
+        return (folder / "comm").read_text().strip() + (" --version" if asked else "")
     except OSError:
         return ""
 

@@ -87,6 +87,8 @@ class Weather:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._active: list[_Active] = []
+        self._spent: list[_Active] = []
+        """Those that met as many calls as they were to; who hangs in one is still to be released."""
         self._numbers = itertools.count(1)
 
     def add(self, fault: Fault) -> str:
@@ -101,7 +103,9 @@ class Weather:
         with self._lock:
             ended = [active for active in self._active if fault_id in (None, active.id)]
             self._active = [active for active in self._active if active not in ended]
-        for active in ended:
+            spent = [active for active in self._spent if fault_id in (None, active.id)]
+            self._spent = [active for active in self._spent if active not in spent]
+        for active in (*ended, *spent):
             active.cleared.set()
         return len(ended)
 
@@ -118,6 +122,7 @@ class Weather:
             active.left -= 1
             if active.left <= 0:
                 self._active.remove(active)
+                self._spent.append(active)
         return Meeting(active.id, active.fault, active.cleared)
 
     def listing(self) -> list[dict[str, Any]]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ from hypothesis import strategies as st
 from agent.lab.addresses import Block, claim_block, group_id_of
 from agent.lab.answers import emptied, error_body, without
 from agent.lab.calls import Call, read_call
+from agent.lab.processes import MARK, marked
 from agent.lab.spec import LabSpec, Pace, shares
 from agent.lab.toml import render
 from agent.lab.weather import Fault, Weather
@@ -136,6 +141,31 @@ def test_a_counted_fault_ends_and_the_first_that_matches_wins() -> None:
     assert met == [first, first, second]
     assert weather.clear() == 1
     assert weather.meet(LISTING) is None
+
+
+def test_who_hangs_in_a_counted_fault_is_released_when_the_weather_clears() -> None:
+    weather = Weather()
+    weather.add(Fault(service="s3", hang=True, times=1))
+    meeting = weather.meet(Call("s3", "PutObject", "/bucket/key", "i-1"))
+    assert meeting is not None
+    weather.clear()
+    assert meeting.cleared.is_set()
+
+
+def test_an_etcd_that_only_tells_its_version_is_no_etcd_of_the_machine(tmp_path: Path) -> None:
+    binary = tmp_path / "etcd"
+    binary.symlink_to(sys.executable)
+    instance = f"i-{os.getpid()}"
+    waiting = [str(binary), "-c", "import sys; print(flush=True); sys.stdin.read()"]
+    for arguments, name in (([], "etcd"), (["--version"], "etcd --version")):
+        process = subprocess.Popen(
+            [*waiting, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={MARK: instance}
+        )
+        with process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert [(each.pid, each.name) for each in marked([instance])] == [(process.pid, name)]
+            process.kill()
 
 
 def test_only_a_listing_can_be_empty_or_old() -> None:
