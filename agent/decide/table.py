@@ -84,8 +84,5 @@ def decide(o: Observation, memory: Memory, policy: Policy) -> Decision:
     if situation is None:
         because = f"our own disk or process is unreadable: disk {o.disk}, process {o.process}"
         return replace(wait(Blocker.IGNORANCE, because), rule=UNSEEN)
-    for rule in RULES:
-        decision = rule.judge(situation)
-        if decision is not None:
-            return replace(decision, rule=rule.name)
-    raise AssertionError("the last rule always speaks")
+    judged = ((rule, rule.judge(situation)) for rule in RULES)  # one after another, until one speaks
+    return next(replace(decision, rule=rule.name) for rule, decision in judged if decision is not None)

@@ -51,6 +51,10 @@ class Example:
         return replace(self, memory=replace(self.memory, **changes))
 
     @property
+    def values(self) -> tuple[Observation, Memory, Policy]:
+        return self.o, self.memory, self.policy
+
+    @property
     def decided(self) -> Decision:
         """What the rules ask for."""
         return decide(self.o, self.memory, self.policy)

@@ -56,6 +56,18 @@ def test_then_etcd_starts_as_new_with_all_founders_and_the_token() -> None:
     assert dict(action.launch.initial_cluster) == {A: peer(A), B: peer(B), C: peer(C)}
 
 
+def test_once_the_others_have_formed_it_joins_as_somebody_new() -> None:
+    example = a_founder_with_its_claim().seeing(
+        claim=claim(A, NONCE),
+        formed=formed(A, B, C),
+        membership=membership(voter(B), voter(C), via=B),
+        answers=answers(B, C),
+    )
+    action = example.action
+    assert isinstance(action, StampIdentity)
+    assert action.identity.stage is Stage.ADDING
+
+
 @pytest.mark.parametrize("data", [Data.ABSENT, Data.EMPTY])
 def test_a_founder_whose_claim_outlived_its_identity_never_starts_again(data: Data) -> None:
     example = a_founder_with_its_claim().seeing(disk=Disk(None, data))

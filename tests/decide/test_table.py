@@ -5,6 +5,10 @@ from __future__ import annotations
 import inspect
 
 from agent.decide import RULES
+from agent.decide.resting import rest
+from agent.decide.table import situate
+from agent.model.actions import Blocker, Wait
+from tests.decide.examples import A, B, a_newcomer, membership, voter
 from tests.render_docs import PAGE, rendered
 
 
@@ -27,3 +31,11 @@ def test_contradictions_are_named_before_anything_is_started_or_changed() -> Non
     rooms = [rule.judge.__module__.rpartition(".")[2] for rule in RULES]
     first_effect = next(place for place, room in enumerate(rooms) if room not in ("contradicting", "assembling"))
     assert "contradicting" not in rooms[first_effect:]
+
+
+def test_a_rule_claims_nothing_that_it_does_not_know() -> None:
+    """The last rules' guards, which the rules before them never let anything through to."""
+    stopped = situate(*a_newcomer().values)
+    assert stopped is not None
+    assert rest(stopped).action == Wait(Blocker.IGNORANCE)
+    assert stopped.own_entry(membership(voter(A), voter(B))) is None, "without an identity no entry is ours"
