@@ -19,7 +19,7 @@ from agent.model.fleet import Fleet, Group, Instance, InstanceState
 from agent.model.generation import Cause, Claim, FiledReport, Formed, GenerationRecord, Report
 from agent.model.ids import ClientUrl, ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
-from agent.model.memory import Memory
+from agent.model.memory import Memory, Progress
 from agent.model.observation import BucketSound, Me, Observation
 from agent.model.policy import Policy
 
@@ -216,6 +216,19 @@ def with_member_down(example: Example, gone: InstanceId, state: InstanceState | 
     listed = [instance(each, state or InstanceState.RUNNING) if each == gone else instance(each) for each in (A, B, C)]
     up = [each for each in (A, B, C) if each != gone]
     return example.seeing(answers=answers(*up, silent=(gone,)), fleet=fleet(*listed))
+
+
+def with_a_forgotten_member(gone: InstanceId = C, looks: int = 2) -> Example:
+    """A silent member, older than an hour, whose instance EC2 did not know in so many looks."""
+    listed = fleet(*(instance(each) for each in (A, B, C) if each != gone), unheard_of=frozenset({gone}))
+    return with_member_down(a_healthy_three(), gone).seeing(fleet=listed).remembering(unheard_of={gone: looks})
+
+
+def with_a_stalled_learner(minutes: float = 3) -> Example:
+    """An entry that nobody ever started, and has not been making progress for so long."""
+    members = membership(voter(A), voter(B), voter(C), unstarted(D))
+    progress = {MEMBERS[D]: Progress(0, NOW - timedelta(minutes=minutes))}
+    return a_healthy_three().seeing(membership=members).remembering(learners=progress)
 
 
 def a_stopped_member(name: InstanceId = B) -> Example:

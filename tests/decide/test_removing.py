@@ -10,7 +10,6 @@ import pytest
 
 from agent.model.actions import Blocker, RemoveMember, Rest, Wait
 from agent.model.fleet import GOING, LIVE, InstanceState
-from agent.model.memory import Progress
 from tests.decide.examples import (
     LONG_AGO,
     MEMBERS,
@@ -32,6 +31,8 @@ from tests.decide.examples import (
     status,
     unstarted,
     voter,
+    with_a_forgotten_member,
+    with_a_stalled_learner,
     with_member_down,
 )
 
@@ -115,31 +116,26 @@ def test_a_dead_learner_goes_first_because_it_blocks_whoever_would_join() -> Non
 class TestForgottenByEc2:
     """`InvalidInstanceID.NotFound` alone does not mean terminated."""
 
-    @staticmethod
-    def forgotten(looks: int = 2, **more: Any) -> Example:
-        listed = fleet(instance(A), instance(B), unheard_of=frozenset({C}), **more)
-        example = with_member_down(a_healthy_three(), C).seeing(fleet=listed)
-        return example.remembering(unheard_of={C: looks})
-
     def test_twice_unknown_and_older_than_an_hour_is_gone(self) -> None:
-        assert self.forgotten().action == RemoveMember(MEMBERS[C])
+        assert with_a_forgotten_member().action == RemoveMember(MEMBERS[C])
 
     def test_once_is_not_enough(self) -> None:
-        assert self.forgotten(looks=1).action == Rest()
+        assert with_a_forgotten_member(looks=1).action == Rest()
 
     def test_a_member_younger_than_an_hour_may_not_be_known_yet(self) -> None:
         young = dict.fromkeys(MEMBERS.values(), NOW - timedelta(minutes=59))
-        assert self.forgotten().remembering(seen_since=young).action == Rest()
+        assert with_a_forgotten_member().remembering(seen_since=young).action == Rest()
 
     def test_a_member_that_answers_is_not_gone(self) -> None:
-        assert self.forgotten().seeing(answers=answers(A, B, C)).action == Rest()
+        assert with_a_forgotten_member().seeing(answers=answers(A, B, C)).action == Rest()
 
     def test_an_ec2_that_does_not_know_ourselves_speaks_of_another_account(self) -> None:
         listed = fleet(unheard_of=frozenset({A, B, C}))
-        assert self.forgotten().seeing(fleet=listed).action == Rest()
+        assert with_a_forgotten_member().seeing(fleet=listed).action == Rest()
 
     def test_its_groups_word_is_enough(self) -> None:
-        assert self.forgotten(looks=1, ended_by_group=frozenset({C})).action == RemoveMember(MEMBERS[C])
+        ended = fleet(instance(A), instance(B), ended_by_group=frozenset({C}))
+        assert with_a_forgotten_member(looks=1).seeing(fleet=ended).action == RemoveMember(MEMBERS[C])
 
 
 def test_a_volume_that_moved_answers_under_the_name_of_an_instance_that_ended() -> None:
@@ -148,29 +144,23 @@ def test_a_volume_that_moved_answers_under_the_name_of_an_instance_that_ended() 
 
 
 class TestStalledLearners:
-    @staticmethod
-    def stalled(minutes: float) -> Example:
-        members = membership(*map(voter, (A, B, C)), unstarted(D))
-        progress = {MEMBERS[D]: Progress(0, NOW - timedelta(minutes=minutes))}
-        return a_healthy_three().seeing(membership=members).remembering(learners=progress)
-
     def test_a_learner_that_never_started_is_removed_after_join_timeout(self) -> None:
-        assert self.stalled(2.1).action == RemoveMember(MEMBERS[D])
+        assert with_a_stalled_learner(2.1).action == RemoveMember(MEMBERS[D])
 
     def test_before_that_it_has_time(self) -> None:
-        assert self.stalled(1.9).action == Rest()
+        assert with_a_stalled_learner(1.9).action == Rest()
 
     def test_a_large_database_gives_it_more(self) -> None:
         """10 GB at 10 MB/s: seventeen minutes on top."""
         big = replace(status(A), db_size_bytes=10_000_000_000)
-        assert self.stalled(10).seeing(local=big).action == Rest()
-        assert self.stalled(20).seeing(local=big).action == RemoveMember(MEMBERS[D])
+        assert with_a_stalled_learner(10).seeing(local=big).action == Rest()
+        assert with_a_stalled_learner(20).seeing(local=big).action == RemoveMember(MEMBERS[D])
 
     def test_a_learner_never_seen_before_has_all_its_time(self) -> None:
-        assert self.stalled(10).remembering(learners={}).action == Rest()
+        assert with_a_stalled_learner(10).remembering(learners={}).action == Rest()
 
     def test_only_the_leaders_agent_ends_its_time(self) -> None:
-        assert self.stalled(10).seeing(local=status(A, leader=B)).action == Rest()
+        assert with_a_stalled_learner(10).seeing(local=status(A, leader=B)).action == Rest()
 
     def test_a_silent_voter_has_no_such_time(self) -> None:
         example = with_member_down(a_healthy_three(), C).remembering(silent_since={MEMBERS[C]: LONG_AGO})
@@ -180,3 +170,7 @@ class TestStalledLearners:
         """Added by hand with etcdctl: we did not ask for it and cannot tell whose it is."""
         members = membership(*map(voter, (A, B, C)), replace(unstarted(D), is_learner=False))
         assert a_healthy_three().seeing(membership=members).action == Rest()
+
+    def test_nor_has_a_learner_that_votes_by_now(self) -> None:
+        example = with_a_stalled_learner(10).seeing(membership=membership(*map(voter, (A, B, C, D))))
+        assert example.action == Rest()

@@ -180,6 +180,8 @@ TOLD = st.one_of(
         st.sampled_from([told.B, told.C]),
         st.sampled_from(InstanceState),
     ),
+    st.builds(told.with_a_forgotten_member, st.sampled_from([told.B, told.C]), st.integers(0, 3)),
+    st.builds(told.with_a_stalled_learner, st.sampled_from([0, 1.9, 2.1, 60])),
     st.builds(told.a_stopped_member, FIRST_THREE),
     st.builds(told.a_fenced_member, FIRST_THREE, running=st.booleans()),
     st.builds(told.a_moved_member, FIRST_THREE),
