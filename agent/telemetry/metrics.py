@@ -137,10 +137,17 @@ class Metrics:
         """A read gave no fact. `door` is which, `ignorance` is why; both from enums."""
         self._unknown.labels(door, ignorance).inc()
 
-    def decided(self, rule: str, *, blocked: str | None = None, needs_human: bool = False) -> None:
-        """The rule that spoke in this round; what is waited for, if anything; and whether a person is called."""
+    def decided(
+        self, rule: str, *, blocked: str | None = None, needs_human: bool = False, interlude: bool = False
+    ) -> None:
+        """The rule that spoke in this round; what is waited for, if anything; and whether a person is called.
+
+        An interlude is counted, and leaves standing what was said before it: an alert must not begin anew.
+        """
         rule = _bounded(rule, self._rules)
         self._decisions.labels(rule).inc()
+        if interlude:
+            return
         for each in (*self._rules, OTHER):
             self._decision.labels(each).set(each == rule)
         reason = None if blocked is None else _bounded(blocked, self._blockers)

@@ -104,7 +104,12 @@ class Teller:
         for name, why in o.ignorance().items():
             self._metrics.unknown_read(DOORS.get(name, "s3"), why.why)
         blocked = action.blocker.value if isinstance(action, Wait) else None
-        self._metrics.decided(played.decision.rule, blocked=blocked, needs_human=isinstance(action, CallHuman))
+        self._metrics.decided(
+            played.decision.rule,
+            blocked=blocked,
+            needs_human=isinstance(action, CallHuman),
+            interlude=isinstance(action, FileReport),
+        )
         if played.objections:
             self._metrics.vetoed()
         if not isinstance(action, Rest | Wait | CallHuman):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.model.actions import Blocker, Decision, FileReport, Outcome, Rest, Result, Wait
+from agent.model.actions import Blocker, CallHuman, Decision, FileReport, Outcome, Rest, Result, Wait
 from agent.model.generation import FIRST, Report
 from agent.model.ids import InstanceId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
@@ -44,6 +44,25 @@ def test_a_report_that_is_kept_fresh_is_one_line_and_so_is_what_is_waited_for(
         for decision in (file_it, wait, file_it, wait, file_it, wait):
             teller.tell(replace(round_of(HEALTHY), decision=decision))
     assert [each.message for each in caplog.records] == ["acted", "waiting"]
+
+
+def test_a_report_that_is_kept_fresh_ends_no_alert() -> None:
+    """A scrape between a report and the next round must not see a cluster that needs nobody."""
+    metrics = Metrics(version="0", rules=["found", "file-report"], blockers=["assembly"])
+    teller = Teller("prod", metrics)
+    file_it = Decision(
+        FileReport(FIRST, Report(ME.instance, ME.peer_url, ME.boot_id, "none")), "telling", "file-report"
+    )
+    for decision, needs_human in (
+        (Decision(CallHuman("look"), "it makes no sense", "found"), 1),
+        (file_it, 1),
+        (Decision(Wait(Blocker.ASSEMBLY), "1 of 3", "found"), 0),
+        (file_it, 0),
+    ):
+        teller.tell(replace(round_of(HEALTHY), decision=decision))
+        assert metrics.registry.get_sample_value("etcd_asg_agent_needs_human") == needs_human
+    assert metrics.registry.get_sample_value("etcd_asg_agent_blocked", {"reason": "assembly"}) == 1
+    assert metrics.registry.get_sample_value("etcd_asg_agent_decisions_total", {"rule": "file-report"}) == 2
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
