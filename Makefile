@@ -55,7 +55,7 @@ test: setup ## everything that must hold: lint, types, layers, unit tests with c
 	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd" --cov --cov-report=
 	@$(BIN)/coverage report --include='agent/model/*,agent/decide/*' --fail-under=100
 	$(call STEP,etcd and lab tests: real etcd$(comma) emulated AWS$(comma) the real agent)
-	@$(BIN)/python -m pytest -q -m "lab or etcd" || { code=$$?; [ $$code = 5 ] || exit $$code; }
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "lab or etcd"
 
 .PHONY: unit
 unit: setup ## only the tests that need no etcd (seconds)

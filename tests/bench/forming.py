@@ -12,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.lab.client import Lab
@@ -23,7 +24,10 @@ from tests.etcd_versions import EtcdVersion
 
 def measure(etcd: EtcdVersion, rounds: int, peer: Path | None) -> Table:
     """Rounds in turn; the first is dropped."""
-    sides = {"bare": lambda folder: _bare(etcd, folder), "agents": lambda folder: _agents(etcd, folder)}
+    sides: dict[str, Callable[[Path], float]] = {
+        "bare": lambda folder: _bare(etcd, folder),
+        "agents": lambda folder: _agents(etcd, folder),
+    }
     if peer is not None:
         sides["peer"] = lambda folder: _peer(peer, folder)
     taken: dict[str, list[float]] = {name: [] for name in sides}
