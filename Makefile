@@ -16,6 +16,7 @@ ETCD_DIR := .cache/etcd
 ETCD_VERSIONS := 3.4.23 3.5.16 3.5.30
 ETCD_RELEASE := 3.5.27
 
+MIND := tests/model tests/decide tests/properties
 comma := ,
 STEP = @printf '\n== %s\n' "$(1)"
 
@@ -50,10 +51,10 @@ test: setup ## everything that must hold: lint, types, layers, unit tests with c
 	$(call STEP,etcd: binaries for the tests)
 	@$(MAKE) etcd
 	@$(MAKE) lint types
-	$(call STEP,unit tests: everything that needs no etcd; model and decide covered to the last branch)
-	@rm -f .cache/coverage*
-	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd" --cov --cov-report=
-	@$(BIN)/coverage report --include='agent/model/*,agent/decide/*' --fail-under=100
+	$(call STEP,the mind: every branch of model and decide)
+	@$(BIN)/python -m pytest -q -n 2 $(MIND) --cov=agent.model --cov=agent.decide --cov-report= --cov-fail-under=100
+	$(call STEP,everything else that needs no etcd: simulation$(comma) settings$(comma) telemetry$(comma) the doors)
+	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd" $(foreach folder,$(MIND),--ignore=$(folder))
 	$(call STEP,etcd and lab tests: real etcd$(comma) emulated AWS$(comma) the real agent)
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "lab or etcd"
 
