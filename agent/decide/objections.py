@@ -149,10 +149,10 @@ def _to_stamping(identity: Identity, o: Observation, memory: Memory) -> tuple[st
         return ("the disk is unknown",)
     if identity.stage is Stage.FENCED:
         return _to_fencing(o.disk.identity, o)
-    fresh = identity.stage in (Stage.STARTING, Stage.ADDING)
     before = o.disk.identity
+    same_life = before is not None and (identity.nonce, identity.generation) == (before.nonce, before.generation)
     return _failing(
-        no_data_changes_hands=not (fresh and o.disk.data is Data.PRESENT),
+        no_data_changes_hands=same_life or o.disk.data is not Data.PRESENT,
         no_fenced_identity_comes_back=before is None or before.stage is not Stage.FENCED,
         the_generation_is_the_newest_we_know=memory.head is None
         or identity.generation == memory.head.generation
