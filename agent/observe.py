@@ -133,9 +133,7 @@ def _with_assembly(world: World, o: Observation) -> Observation:
 def _with_others(world: World, o: Observation, memory: Memory, policy: Policy) -> Observation:
     """The other members' status; and the member list through one of them where our own etcd gives none."""
     endpoints = _endpoints(o, memory, policy)
-    if not endpoints:
-        return o
-    statuses = world.etcd.statuses(endpoints)
+    statuses = world.etcd.statuses(endpoints) if endpoints else {}  # a list of ghosts has nobody to ask
     if isinstance(o.membership, Unknown):
         o = replace(o, membership=_membership_through(world, o, memory, statuses))
     return replace(o, answers=_answers(o, statuses))

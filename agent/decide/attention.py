@@ -53,7 +53,7 @@ def _head_every(near: Observation, memory: Memory, policy: Policy) -> timedelta:
         return policy.head_interval
     if isinstance(near.process, EtcdRunning) and not _never_stamped(near):
         return policy.patient_interval  # serving or trying to: a newer head would fence us
-    return waiting_interval(near, memory, policy)
+    return timedelta(0)  # in every round: the rounds themselves come ever less often
 
 
 def waiting_interval(o: Observation, memory: Memory, policy: Policy) -> timedelta:
