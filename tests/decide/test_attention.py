@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from agent.decide import Ask, worth_asking
+from agent.decide.attention import waiting_interval
 from agent.model.disk import Data, Disk, Stage
 from agent.model.known import NOT_ASKED
 from tests.decide.examples import (
@@ -105,13 +106,12 @@ class TestTheHead:
         assert Ask.HEAD not in asked(lost, 4)
         assert Ask.HEAD in asked(lost, 5)
 
-    def test_whoever_waits_for_its_first_generation_looks_more_often(self) -> None:
-        assert Ask.HEAD in asked(before_the_first_generation(), 0.25)
-
-    def test_and_less_often_the_longer_it_waits(self) -> None:
-        waiting = before_the_first_generation().remembering(unsettled_since=NOW - timedelta(minutes=2))
-        assert Ask.HEAD not in asked(waiting, 2)
-        assert Ask.HEAD in asked(waiting, 2.4)
+    def test_whoever_waits_without_an_etcd_looks_in_every_round(self) -> None:
+        """It starts nothing without a look; and its rounds come ever less often the longer it waits."""
+        waiting = before_the_first_generation().remembering(unsettled_since=NOW - timedelta(minutes=9))
+        assert Ask.HEAD in asked(waiting, 0)
+        assert waiting_interval(*waiting.values) == timedelta(seconds=5)
+        assert waiting_interval(*before_the_first_generation().values) == timedelta(milliseconds=250)
 
     def test_an_etcd_that_was_never_stamped_is_still_on_its_way(self) -> None:
         starting = a_healthy_three().seeing(disk=Disk(identity(A, Stage.STARTING), Data.PRESENT), membership=NOT_ASKED)

@@ -80,6 +80,12 @@ class TestOldLives:
         example = a_newcomer().seeing(membership=membership(voter(A), voter(B), unstarted(D)))
         assert example.action == RemoveMember(MEMBERS[D])
 
+    def test_an_unstarted_voter_at_our_address_is_not_adopted(self) -> None:
+        """Somebody added it by hand; we would be the voter that the quorum waits for."""
+        pending = replace(unstarted(D), is_learner=False)
+        example = about_to_join().seeing(membership=membership(voter(A), voter(B), voter(C), pending))
+        assert example.seeing(answers=answers(A, B, C)).action == RemoveMember(MEMBERS[D])
+
     def test_an_entry_that_was_removed_before_we_started_is_asked_for_anew(self) -> None:
         action = with_an_entry().seeing(membership=membership(voter(A), voter(B))).action
         assert isinstance(action, StampIdentity)

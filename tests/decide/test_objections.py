@@ -218,7 +218,10 @@ class TestFencing:
 class TestStamping:
     def test_data_never_changes_hands(self) -> None:
         for stage in (Stage.STARTING, Stage.ADDING):
-            assert vetoed(StampIdentity(identity(B, stage)), a_stopped_member())
+            assert vetoed(StampIdentity(identity(B, stage, nonce=NONCE)), a_stopped_member())
+        assert vetoed(StampIdentity(identity(B, Stage.MEMBER, generation=2)), a_stopped_member())
+        assert vetoed(StampIdentity(identity(B)), a_stopped_member().seeing(disk=Disk(None, Data.PRESENT)))
+        assert not vetoed(StampIdentity(replace(identity(B), peer_url=peer(D))), a_stopped_member())
 
     def test_a_fenced_disk_never_comes_back(self) -> None:
         example = a_stopped_member().seeing(disk=Disk(identity(B, Stage.FENCED), Data.PRESENT))

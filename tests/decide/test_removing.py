@@ -119,6 +119,10 @@ class TestForgottenByEc2:
     def test_twice_unknown_and_older_than_an_hour_is_gone(self) -> None:
         assert with_a_forgotten_member().action == RemoveMember(MEMBERS[C])
 
+    def test_looks_of_before_do_not_count_where_this_one_says_nothing(self) -> None:
+        listed = fleet(instance(A), instance(B))
+        assert with_a_forgotten_member().seeing(fleet=listed).action == Rest()
+
     def test_once_is_not_enough(self) -> None:
         assert with_a_forgotten_member(looks=1).action == Rest()
 

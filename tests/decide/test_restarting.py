@@ -93,6 +93,15 @@ class TestMoved:
         example = a_moved_member().seeing(me=me(D))
         assert example.action == UpdatePeerUrl(MEMBERS[B], peer(D))
 
+    def test_so_does_that_of_a_founder_that_ran_and_was_never_stamped(self) -> None:
+        """It died between its first start and its first answer, and came back elsewhere."""
+        there = replace(voter(B), peer_urls=(peer(D),))
+        unstamped = Disk(identity(B, Stage.STARTING), Data.PRESENT)
+        example = a_moved_member().seeing(disk=unstamped, membership=membership(voter(A), there, voter(C)))
+        action = example.action
+        assert isinstance(action, StampIdentity)
+        assert (action.identity.peer_url, action.identity.stage) == (peer(D), Stage.STARTING)
+
     @pytest.mark.parametrize("seconds", [None, 9])
     def test_a_quorum_that_does_not_answer_has_a_grace(self, seconds: float | None) -> None:
         since = None if seconds is None else NOW - timedelta(seconds=seconds)

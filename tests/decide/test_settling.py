@@ -135,6 +135,10 @@ class TestPromoting:
         assert example.action == Rest()
         assert "hot spare" in example.carried_out.because
 
+    def test_a_voter_has_nothing_to_ask_for_however_many_are_wanted(self) -> None:
+        example = a_healthy_three().seeing(fleet=fleet(*map(instance, (A, B, C)), desired=5))
+        assert example.action == Rest()
+
     def test_it_takes_over_when_a_voter_left(self) -> None:
         example = a_learner().seeing(fleet=fleet(*map(instance, (A, B, D)), desired=4))
         assert example.action == PromoteMember(MEMBERS[D])

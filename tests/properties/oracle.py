@@ -187,8 +187,10 @@ def stamp_is_sound(action: StampIdentity, example: Example) -> None:
     if after.stage is Stage.FENCED:
         assert before is not None
         assert _is_replaced(before, o)
+    elif o.disk.data is Data.PRESENT:
+        assert before is not None
+        assert (after.nonce, after.generation) == (before.nonce, before.generation), "data never changes its owner"
     elif after.stage in (Stage.STARTING, Stage.ADDING):
-        assert o.disk.data is not Data.PRESENT, "data never changes its owner"
         assert isinstance(o.head, GenerationRecord)
         assert after.generation == o.head.generation
 

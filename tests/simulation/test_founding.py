@@ -28,8 +28,13 @@ def the_instance_and_its_disk(sim: Sim, name: InstanceId) -> None:
     sim.reboot(name, wipe=True, after=sim.random.uniform(0, 20))
 
 
+def the_instance_at_its_address(sim: Sim, name: InstanceId) -> None:
+    """It comes back with its disk, elsewhere."""
+    sim.reboot(name, ip="10.0.9.9", after=sim.random.uniform(0, 20))
+
+
 Death = Callable[[Sim, InstanceId], None]
-DEATHS = (the_agent_alone, the_instance, the_instance_and_its_disk)
+DEATHS = (the_agent_alone, the_instance, the_instance_at_its_address, the_instance_and_its_disk)
 
 
 def will_die(agent: Agent, moment: str, effect: int, death: Death) -> None:

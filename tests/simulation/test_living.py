@@ -271,6 +271,31 @@ def test_a_learner_that_never_starts_blocks_no_longer_than_its_time(begin: Begin
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_a_ghost_beside_a_single_voter_is_ended_too(begin: Begin, seed: int) -> None:
+    """There is nobody else whom its agent could ask, and still the ghost has been asked and was silent."""
+    sim = whole(begin, seed, 1)
+    sim.desired = 3
+    ghost = sim.launch()
+    sim.run_until(lambda: "" in sim.learners(), within=30)
+    sim.terminate(ghost)
+    sim.launch()
+    sim.launch()
+    sim.run_until(sim.whole, within=200)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_waits_for_long_looks_at_the_head_in_every_round(begin: Begin, seed: int) -> None:
+    sim = whole(begin, seed)
+    for name in sim.live()[:2]:
+        sim.stop(name)
+    sim.terminate(sim.live()[0])
+    waiting = sim.agents[sim.launch()]
+    sim.run(600)
+    assert sim.live() == [waiting.name]
+    assert not any("look-first" in line for line in sim.story)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_learner_that_was_added_and_whose_disk_died_is_replaced_by_its_own_next_life(begin: Begin, seed: int) -> None:
     sim = whole(begin, seed)
     sim.desired = 5
@@ -323,6 +348,22 @@ def test_scaling_up_and_down_ends_with_the_voters_that_are_wanted(begin: Begin, 
             sim.run_until(lambda: set(sim.voters()) <= set(sim.live()), within=60)
         sim.run_until(sim.whole, within=120)
         assert len(sim.voters()) <= desired
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_one_instance_grows_to_five_and_shrinks_to_two(begin: Begin, seed: int) -> None:
+    sim = whole(begin, seed, 1)
+    for desired in (2, 3, 5):
+        sim.desired = desired
+        while len(sim.live()) < desired:
+            sim.launch()
+        sim.run_until(sim.whole, within=120)
+        assert len(sim.voters()) == desired
+    for desired in (4, 3, 2):
+        sim.desired = desired
+        sim.terminate(sim.live()[seed % len(sim.live())])
+        sim.run_until(sim.whole, within=60)
+        assert len(sim.voters()) == desired
 
 
 @pytest.mark.parametrize("seed", SEEDS)
