@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.lab import processes
-from agent.lab.addresses import Block
+from agent.lab.addresses import Block, claim_block
 from agent.lab.network import remove_table, table_name
+from agent.lab.spec import LabError
 
 STATE, SPEC, LOG, MACHINES = "lab.json", "spec.json", "daemon.log", "machines"
 OURS = (STATE, SPEC, LOG, MACHINES)
@@ -45,8 +46,18 @@ def end_processes(folder: Path, block: Block | None = None) -> bool:
     gone = processes.kill_all(instances_of(folder))
     block = block or _block_of(folder)
     if block is not None and os.geteuid() == 0 and shutil.which("nft"):
-        remove_table(table_name(block))
+        _drop_table(block)
     return gone
+
+
+def _drop_table(block: Block) -> None:
+    """Only with the block in our hands: a dead lab's is free, and its successor's table has the same name."""
+    try:
+        _, held = claim_block([block.x])
+    except LabError:
+        return
+    with held:
+        remove_table(table_name(block))
 
 
 def _block_of(folder: Path) -> Block | None:

@@ -548,6 +548,19 @@ def test_a_lab_that_died_says_so_and_down_cleans_up(typed: Path, etcd_binary: st
     assert not typed.exists()
 
 
+@pytest.mark.root
+def test_down_leaves_alone_the_firewall_of_the_lab_that_took_the_dead_ones_block(fresh: Lab, tmp_path: Path) -> None:
+    """A block is free as soon as its lab has died, and the next lab may have it before anybody cleans up."""
+    if fresh.status()["cannot_isolate"]:
+        pytest.skip(fresh.status()["cannot_isolate"])
+    dead = json.loads((fresh.folder / "lab.json").read_text()) | {"pid": 0x7FFFFFFF}
+    (tmp_path / "lab.json").write_text(json.dumps(dead))
+    assert lab_command(tmp_path, "down").stdout == "the lab is down\n"
+    instance = fresh.instances()[0]
+    fresh.isolate(instance.id)
+    fresh.heal(instance.id)
+
+
 # ---- the README -----------------------------------------------------------------------------------------------------
 
 
