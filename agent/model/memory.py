@@ -50,7 +50,7 @@ class Memory:
     """In how many complete looks in a row EC2 did not know the instance."""
     no_quorum_since: datetime | None = None
     unsettled_since: datetime | None = None
-    """Since when this instance has had no working member, or its work has not been done."""
+    """Since when this instance has had no working member, or took the last step towards one."""
     assembling_since: datetime | None = None
     reported: Report | None = None
     """What we last filed, and know to be in the bucket since `reported_at`."""
@@ -66,17 +66,18 @@ SHORT_LIFE_SECONDS = 30
 
 def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     """The memory after this observation. The policy's only part in it is what counts as a look at groups."""
+    stepped = not isinstance(o.head, Unknown) and o.head != memory.head
+    unsettled_since = o.now if stepped else _since(memory.unsettled_since, o.now)
     memory = _remember_asking(memory, o)
     memory = _remember_head(memory, o)
     memory = _remember_fleet(memory, o, policy)
     memory = _remember_cluster(memory, o)
     memory = _remember_process(memory, o)
-    settled = is_settled(o)
     return replace(
         memory,
         bucket=memory.bucket if isinstance(o.bucket, Unknown) else o.bucket,
         assembling_since=_assembling_since(memory.assembling_since, o),
-        unsettled_since=None if settled else _since(memory.unsettled_since, o.now),
+        unsettled_since=None if is_settled(o) else unsettled_since,
     )
 
 
@@ -93,6 +94,7 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
     memory = forget_asking(memory)
     if isinstance(decision.action, FileReport) and result.outcome is Outcome.DONE:
         return replace(memory, reported=decision.action.report, reported_at=now)
+    memory = replace(memory, unsettled_since=None if memory.unsettled_since is None else now)
     if isinstance(decision.action, StartEtcd):
         return replace(memory, etcd_running_since=now)  # it may have ended before we look again
     if isinstance(decision.action, StopEtcd):

@@ -247,6 +247,19 @@ class TestSettled:
     def test_nor_is_a_learner(self) -> None:
         assert not is_settled(a_learner().o)
 
+    def test_a_step_begins_the_wait_anew(self) -> None:
+        waiting = Memory(unsettled_since=LONG_AGO)
+        told = after(a_healthy_three(), waiting, local=TIMEOUT)
+        assert told.unsettled_since == NOW, "there is a head, and there was none"
+        stepped = remember_result(waiting, Decision(StopEtcd("fenced"), "x"), Result(Outcome.DONE), NOW)
+        assert stepped.unsettled_since == NOW
+
+    def test_a_report_is_no_step(self) -> None:
+        report = Report(A, peer(A), "boot-1", "none")
+        filed = Decision(FileReport(FIRST, report), "x")
+        memory = remember_result(Memory(unsettled_since=LONG_AGO), filed, Result(Outcome.DONE), NOW)
+        assert memory.unsettled_since == LONG_AGO
+
 
 class TestAsking:
     def test_what_was_asked_in_vain_was_asked(self) -> None:
