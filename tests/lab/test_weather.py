@@ -153,7 +153,7 @@ def test_an_empty_listing_of_groups_is_no_answer(healthy: Lab) -> None:
 @pytest.mark.parametrize("operation", ["DescribeInstances", "DescribeAutoScalingGroups"])
 def test_stale_answers_change_nothing(operation: str, healthy: Lab) -> None:
     with nothing_happens_to_etcd(healthy), healthy.weather(operation=operation, stale=True):
-        wait_asked(healthy, "ec2" if operation == "DescribeInstances" else "autoscaling", operation, 2)
+        wait_asked(healthy, "ec2" if operation == "DescribeInstances" else "autoscaling", operation, 1)
 
 
 def test_an_old_listing_in_which_the_others_still_boot_removes_nobody(healthy: Lab) -> None:
