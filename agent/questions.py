@@ -9,6 +9,7 @@ from typing import Any
 import urllib3
 
 from agent.config_cli import load_settings
+from agent.decide import Ask
 from agent.loop import plan
 from agent.model.cluster import Member, Membership, MemberStatus
 from agent.model.faults import Unavailable
@@ -39,7 +40,8 @@ def show_plan(args: argparse.Namespace) -> int:
 
 
 def _look(wired: Wired) -> Round:
-    return plan(wired.world, wired.world.metadata.me(), Memory(), wired.policy)
+    judged = Memory(asked_at={Ask.BUCKET: wired.world.clock.now()})  # judging the bucket writes a probe: not from here
+    return plan(wired.world, wired.me, judged, wired.policy)
 
 
 def _one_line(value: Any) -> str:

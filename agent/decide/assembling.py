@@ -52,7 +52,7 @@ def found_the_first_generation(s: Situation) -> Decision | None:
         return do(CallHuman(SETUP_HINT), "there are snapshots in the bucket, but no generation that made them")
     fleet = s.fleet_lately
     if fleet is None:
-        return wait(Blocker.IGNORANCE, f"there is no generation yet, and EC2 does not tell of the fleet: {s.o.fleet}")
+        return wait(Blocker.IGNORANCE, "there is no generation yet, and EC2 has not told of the fleet lately")
     holders = [each.report.instance for each in s.o.reports if each.report.data != "none" and _lives(s, fleet, each)]
     if holders:
         return do(CallHuman(SETUP_HINT), f"there is no generation, but {', '.join(holders)} holds data")
@@ -67,9 +67,11 @@ def found_the_first_generation(s: Situation) -> Decision | None:
 
 
 def _lives(s: Situation, fleet: Fleet, filed: FiledReport) -> bool:
-    """Its instance can come back; one that EC2 does not list lives as long as its report is fresh."""
+    """Its instance can come back; one that EC2 does not list counts until it has missed several reports."""
     instance = fleet.find(filed.report.instance)
-    return _fresh(s, filed) if instance is None else instance.live
+    if instance is None:
+        return filed.age_seconds <= 3 * s.policy.report_max_age.total_seconds()
+    return instance.live
 
 
 def _fresh(s: Situation, filed: FiledReport) -> bool:
