@@ -52,12 +52,18 @@ def join(s: Situation) -> Decision | None:
 
 def _join(s: Situation, record: GenerationRecord, membership: Membership) -> Decision:
     identity = s.identity
-    if identity is not None and identity.generation == record.generation and s.disk.data is Data.EMPTY:
+    if identity is not None and _is_of_this_way(s, identity, record):
         if identity.stage is Stage.JOINING:
             return _start_joined(s, identity, membership)
         if identity.stage is Stage.ADDING:
             return _give_up_the_seat(s, identity, record) or _add(s, identity, membership)
     return _reap_own(s, membership) or _prepare(s, record)
+
+
+def _is_of_this_way(s: Situation, identity: Identity, record: GenerationRecord) -> bool:
+    """Of this instance, for the head: a disk that came from elsewhere before etcd ran on it begins anew."""
+    ours = identity.instance == s.me.instance and identity.generation == record.generation
+    return ours and s.disk.data is Data.EMPTY
 
 
 def _give_up_the_seat(s: Situation, identity: Identity, record: GenerationRecord) -> Decision | None:
@@ -73,9 +79,9 @@ def _give_up_the_seat(s: Situation, identity: Identity, record: GenerationRecord
 def _start_joined(s: Situation, identity: Identity, membership: Membership) -> Decision:
     """We have the entry `member_id`, and nothing has run under it from this disk."""
     entry = membership.find(identity.member_id)
-    if entry is None:
+    if entry is None or (entry.started and entry.name != s.me.instance):
         fresh = replace(identity, stage=Stage.ADDING, nonce=s.o.nonce, member_id=None, cluster_id=None)
-        return do(StampIdentity(fresh), f"our entry {identity.member_id} was removed before we started: ask anew")
+        return do(StampIdentity(fresh), f"our entry {identity.member_id} is gone, or somebody else's: ask anew")
     if entry.started:
         return _remove_own(s, entry, membership, "it has run, and its disk is gone")
     cluster = [
