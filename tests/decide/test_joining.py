@@ -31,6 +31,7 @@ from tests.decide.examples import (
     me,
     membership,
     peer,
+    record,
     status,
     unstarted,
     voter,
@@ -79,6 +80,20 @@ class TestOldLives:
     def test_an_entry_at_our_address_that_nobody_ever_started_is_removed(self) -> None:
         example = a_newcomer().seeing(membership=membership(voter(A), voter(B), unstarted(D)))
         assert example.action == RemoveMember(MEMBERS[D])
+
+    def test_an_entry_that_somebody_else_runs_under_is_asked_for_anew(self) -> None:
+        theirs = replace(learner(D), name=E)
+        action = with_an_entry().seeing(membership=membership(voter(A), voter(B), theirs)).action
+        assert isinstance(action, StampIdentity)
+        assert action.identity.stage is Stage.ADDING
+
+    def test_a_disk_that_came_from_elsewhere_before_etcd_ran_on_it_begins_anew(self) -> None:
+        """Its entry belongs to the other instance: its time will run out, or that instance starts it."""
+        members = membership(voter(A), voter(B), voter(C))
+        example = with_an_entry(C).seeing(me=me(E), head=record(A, B, C), membership=members)
+        action = example.action
+        assert isinstance(action, StampIdentity)
+        assert (action.identity.instance, action.identity.stage) == (E, Stage.ADDING)
 
     def test_an_unstarted_voter_at_our_address_is_not_adopted(self) -> None:
         """Somebody added it by hand; we would be the voter that the quorum waits for."""

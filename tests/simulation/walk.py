@@ -94,6 +94,9 @@ class Walk:
             self.sim.reboot(machine.id, after=self.random.uniform(0, 30))
 
     def move(self) -> None:
+        """Not before the cluster formed: a majority of founders that moved can never form it (see Recovery)."""
+        if not self.sim.formed():
+            return
         taken = len(self.sim.story)
         self.sim.reboot(self.anybody().id, ip=f"10.{1 + taken // 65536}.{taken // 256 % 256}.{taken % 256}")
 
