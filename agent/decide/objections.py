@@ -182,6 +182,7 @@ def _to_starting_new(o: Observation) -> tuple[str, ...]:
         etcd_has_stopped=isinstance(o.process, EtcdStopped),
         the_disk_has_no_data=o.disk.data is Data.EMPTY,
         the_claim_is_of_this_disk=identity is not None and identity.nonce == claimed,
+        the_seat_was_not_given_up=identity is not None and identity.stage is Stage.STARTING,
         the_identity_is_of_the_head=identity is not None and identity.generation == o.head.generation,
         the_record_names_us_at_this_address=o.head.founders.get(o.me.instance) == o.me.peer_url,
     )

@@ -247,6 +247,10 @@ class TestStartingNew:
         assert vetoed(StartEtcd(NEW), a_founder_with_its_claim().seeing(claim=TIMEOUT))
         assert vetoed(StartEtcd(NEW), a_founder_with_its_claim().seeing(claim=claim(A, NONCE)))
 
+    def test_never_once_the_seat_was_given_up(self) -> None:
+        joins = Disk(identity(A, Stage.ADDING), Data.EMPTY)
+        assert vetoed(StartEtcd(NEW), a_founder_with_its_claim().seeing(disk=joins))
+
     def test_never_with_data_or_on_a_disk_that_was_lost(self) -> None:
         for disk in (
             Disk(identity(A, Stage.STARTING), Data.PRESENT),

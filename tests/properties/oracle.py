@@ -60,6 +60,7 @@ def is_ours(entry: Member, o: Observation) -> bool:
 def removal_is_sound(action: RemoveMember, example: Example) -> None:
     o, memory = example.o, example.memory
     members, entry = entry_of(action, o)
+    assert entry.name != o.me.instance or isinstance(o.process, EtcdStopped), "nobody removes its own running member"
     assert (
         _has_ended(entry, o, memory) or _is_our_lost_life(entry, o) or _is_stalled(entry, o, memory, example.policy)
     ), "a removal needs evidence"
@@ -162,6 +163,7 @@ def start_is_sound(action: StartEtcd, example: Example) -> None:
 def _new_is_sound(action: StartEtcd, o: Observation, disk: Disk, identity: Identity) -> None:
     assert isinstance(o.claim, Claim)
     assert o.claim.nonce == identity.nonce
+    assert identity.stage is Stage.STARTING, "a founder that joins instead has claimed its seat to give it up"
     assert disk.data is Data.EMPTY
     assert isinstance(o.head, GenerationRecord)
     assert action.launch.token == o.head.token

@@ -51,7 +51,7 @@ MORE: dict[str, tuple[Any, ...]] = {
     "claim": (None, told.claim(A, NONCE), told.claim(B)),
     "head": (None, told.record(A, B, C, generation=2), told.record(B, C, D), told.record(A)),
     "formed": (None,),
-    "me": (replace(told.me(A), peer_url=told.peer(E)), told.me(E)),
+    "me": (replace(told.me(D), peer_url=told.peer(C)), replace(told.me(A), peer_url=told.peer(E)), told.me(E)),
     "membership": (
         told.membership(told.voter(A)),
         told.membership(told.voter(B), told.voter(C)),
