@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import signal
 from pathlib import Path
 
 from hypothesis import settings
@@ -13,3 +14,6 @@ settings.register_profile(
     database=DirectoryBasedExampleDatabase(Path(__file__).parent.parent / ".cache" / "hypothesis"),
 )
 settings.load_profile("ours")
+
+# A shell that runs us in the background has us ignore Ctrl-C, and our children inherit that; some tests send them one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
