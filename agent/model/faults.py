@@ -2,9 +2,9 @@
 
     Trouble
     ├── Unavailable   no answer, or an answer that says nothing: look again; a write may have landed
-    ├── Refused       a definite no: nothing happened, and the same request will be refused again for now
-    └── NeedsHuman    the facts contradict each other or the setup is wrong: stop acting, stay observable
+    └── Refused       a definite no: nothing happened, and the same request will be refused again for now
 
+Facts that contradict each other are no error of a door: the rules find them, and decide to `CallHuman`.
 Every foreign error (botocore, grpc, OSError, JSON) is translated into one of these in `agent.world`.
 """
 
@@ -31,12 +31,3 @@ class Refused(Trouble):
     def __init__(self, detail: str, why: Ignorance = Ignorance.DENIED) -> None:
         super().__init__(detail)
         self.unknown = Unknown(why, detail)
-
-
-class NeedsHuman(Trouble):
-    """Facts contradict; `hint` says what to check and which command is the way out."""
-
-    def __init__(self, detail: str, hint: str) -> None:
-        super().__init__(f"{detail}. {hint}")
-        self.detail = detail
-        self.hint = hint

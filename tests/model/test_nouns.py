@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from agent.model.cluster import Answers, quorum_of, voter_target
-from agent.model.faults import NeedsHuman, Refused, Unavailable
+from agent.model.faults import Refused, Unavailable
 from agent.model.fleet import Fleet, Group, InstanceState
 from agent.model.ids import InstanceId
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
@@ -126,11 +126,6 @@ class TestTrouble:
         assert Unavailable(Ignorance.TIMEOUT, "s3").unknown == Unknown(Ignorance.TIMEOUT, "s3")
         assert Refused("403").unknown == Unknown(Ignorance.DENIED, "403")
         assert Refused("403", Ignorance.OURS).unknown.why is Ignorance.OURS
-
-    def test_what_needs_a_human_says_what_to_do(self) -> None:
-        trouble = NeedsHuman("two lineages answer", "stop the older one")
-        assert str(trouble) == "two lineages answer. stop the older one"
-        assert (trouble.detail, trouble.hint) == ("two lineages answer", "stop the older one")
 
 
 def test_the_policy_knows_where_clients_go() -> None:
