@@ -94,7 +94,7 @@ def statuses(lab: Lab) -> dict[str, Status]:
 
 
 def member_list(lab: Lab) -> tuple[Member, ...] | None:
-    """The members as the first who can say it (linearizably) knows them; None if nobody can."""
+    """The members as the first one that answers knows them, by ID: its own view. None if nobody answers."""
     for address in lab.addresses():
         found = members.member_list(address)
         if found is not None:
