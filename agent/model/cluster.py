@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from agent.model.ids import ClientUrl, ClusterId, MemberId, PeerUrl
 from agent.model.known import Unknown
@@ -41,6 +42,21 @@ class Member:
 
     def __str__(self) -> str:
         return f"{self.name or 'unstarted'} ({self.id})"
+
+
+class AlarmKind(StrEnum):
+    """etcd's AlarmType."""
+
+    NOSPACE = "NOSPACE"
+    CORRUPT = "CORRUPT"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """An alarm that is raised, and by whom; a restored cluster still has those of the members it was made of."""
+
+    member: MemberId
+    kind: AlarmKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,10 @@ class Disk:
 
     identity: Identity | None
     data: Data
+    seeds: frozenset[str] = frozenset()
+    """Digests (sha256, hex) of the snapshots that lie here, fetched and verified."""
+    restored: frozenset[Nonce] = frozenset()
+    """Data directories that were restored for an identity of this nonce, and wait to be put in place."""
 
 
 @dataclass(frozen=True, slots=True)

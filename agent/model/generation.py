@@ -6,17 +6,17 @@ fields they do not know, so that a newer agent may add some; a missing or mistyp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from enum import StrEnum
+from typing import Any
 
+from agent.model.documents import Document, dump
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
+from agent.model.members import LogPosition, MemberEntry
 
 FIRST = GenerationNumber(1)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Seed:
     revision: int
     sha256: str
     source: str  # `survivor i-…`, `snapshot` or `operator`
+    bump_revision: int = 0  # added to every revision at the restore, the same for all founders; 0: not at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,9 @@ class GenerationRecord:
             "revision": self.seed.revision,
             "sha256": self.seed.sha256,
             "source": self.seed.source,
+            "bump_revision": self.seed.bump_revision,
         }
-        return _dump(
+        return dump(
             generation=self.generation,
             cluster=self.cluster,
             token=self.token,
@@ -74,7 +76,7 @@ class GenerationRecord:
 
     @classmethod
     def from_json(cls, text: str) -> GenerationRecord:
-        doc = _Document(text)
+        doc = Document(text)
         seed = doc.value.get("seed")
         cause = doc.mapping("cause")
         return cls(
@@ -86,13 +88,14 @@ class GenerationRecord:
             agent=doc.text("agent"),
             nonce=Nonce(doc.text("nonce")),
             founders={InstanceId(name): PeerUrl(url) for name, url in doc.mapping("founders").items()},
-            seed=None if seed is None else _seed(_Document(seed)),
+            seed=None if seed is None else _seed(Document(seed)),
             cause=Cause(str(cause.get("kind", "")), cause.get("evidence") or {}),
         )
 
 
-def _seed(doc: _Document) -> Seed:
-    return Seed(doc.text("manifest"), doc.integer("revision"), doc.text("sha256"), doc.text("source"))
+def _seed(doc: Document) -> Seed:
+    bump = 0 if doc.lacks("bump_revision") else doc.integer("bump_revision")
+    return Seed(doc.text("manifest"), doc.integer("revision"), doc.text("sha256"), doc.text("source"), bump)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +106,11 @@ class Claim:
     nonce: Nonce
 
     def to_json(self) -> str:
-        return _dump(instance=self.instance, nonce=self.nonce)
+        return dump(instance=self.instance, nonce=self.nonce)
 
     @classmethod
     def from_json(cls, text: str) -> Claim:
-        doc = _Document(text)
+        doc = Document(text)
         return cls(InstanceId(doc.text("instance")), Nonce(doc.text("nonce")))
 
 
@@ -120,11 +123,11 @@ class Formed:
 
     def to_json(self) -> str:
         voters = {str(member): name for member, name in sorted(self.voters.items())}
-        return _dump(cluster_id=str(self.cluster_id), voters=voters)
+        return dump(cluster_id=str(self.cluster_id), voters=voters)
 
     @classmethod
     def from_json(cls, text: str) -> Formed:
-        doc = _Document(text)
+        doc = Document(text)
         voters = doc.mapping("voters")
         return cls(
             ClusterId(int(doc.text("cluster_id"), 16)),
@@ -132,42 +135,113 @@ class Formed:
         )
 
 
+class Holding(StrEnum):
+    """What a reporter's disk holds of the generation that the report is about."""
+
+    NONE = "none"  # nothing: what was here, if anything, can never serve again
+    INTACT = "intact"  # a member's data
+    DAMAGED = "damaged"  # a member's data that etcd cannot run on as it is
+
+
+class Seat(StrEnum):
+    """Whether a founder without data may still start the generation under its founder's identity."""
+
+    NONE = "none"  # no founder of it
+    OPEN = "open"  # it may, so it must not be written off: it is what may bring the quorum back
+    SPENT = "spent"  # its claim is in the bucket, and this disk cannot use it
+
+
+class Sight(StrEnum):
+    """Whether a reporter sees a raft leader."""
+
+    LEADER = "leader"
+    LEADERLESS = "leaderless"  # none, for less than the grace
+    LONG_LEADERLESS = "long-leaderless"  # none, for the whole of `leaderless_grace`
+    UNTOLD = "untold"  # its etcd runs, and does not tell: a certificate of ours, or it is only starting
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`assembly/N/i-….json`: what an agent without a working cluster has to say to the others."""
+    """`assembly/N/i-….json`: what an agent without a working cluster has to say to the others about generation N.
+
+    Nothing in it changes while nothing happens, so that filing it again only renews its age.
+    """
 
     instance: InstanceId
     peer_url: PeerUrl
     boot_id: str
-    data: str  # `none` or `intact`
+    data: Holding
     generation: GenerationNumber | None = None  # which generation the data belongs to
     cluster_id: ClusterId | None = None
-    member_id: MemberId | None = None
+    member_id: MemberId | None = None  # of its data; without data, of the entry that it was about to start as
+    seat: Seat = Seat.NONE
+    sight: Sight = Sight.LONG_LEADERLESS
+    leaderless_since: datetime | None = None  # by the reporter's own clock: for people only
+    running: bool = False  # its etcd runs, and answers for itself
+    position: LogPosition | None = None  # how far its log reaches; None without data, or where it cannot be told
+    revision: int | None = None
+    members: tuple[MemberEntry, ...] = ()  # the list that its data has applied
+    trouble: str = ""  # what is wrong with its data, or why it cannot be rescued from here
 
     def to_json(self) -> str:
-        return _dump(
+        since = self.leaderless_since
+        return dump(
             instance=self.instance,
             peer_url=self.peer_url,
             boot_id=self.boot_id,
-            data=self.data,
+            data=self.data.value,
             generation=self.generation,
             cluster_id=None if self.cluster_id is None else str(self.cluster_id),
             member_id=None if self.member_id is None else str(self.member_id),
+            seat=self.seat.value,
+            sight=self.sight.value,
+            leaderless_since=None if since is None else since.isoformat(),
+            running=self.running,
+            position=self.position and self.position.to_document(),
+            revision=self.revision,
+            members=[each.to_document() for each in self.members],
+            trouble=self.trouble,
         )
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        doc = _Document(text)
-        generation, cluster, member = (doc.value.get(key) for key in ("generation", "cluster_id", "member_id"))
+        doc = Document(text)
+        position = doc.optional("position")
         return cls(
             instance=InstanceId(doc.text("instance")),
             peer_url=PeerUrl(doc.text("peer_url")),
             boot_id=doc.text("boot_id"),
-            data=doc.text("data"),
-            generation=None if generation is None else GenerationNumber(doc.integer("generation")),
-            cluster_id=None if cluster is None else ClusterId(int(doc.text("cluster_id"), 16)),
-            member_id=None if member is None else MemberId(int(doc.text("member_id"), 16)),
+            data=Holding(doc.text("data")),
+            generation=None if doc.lacks("generation") else GenerationNumber(doc.integer("generation")),
+            cluster_id=None if doc.lacks("cluster_id") else ClusterId(doc.hexadecimal("cluster_id")),
+            member_id=None if doc.lacks("member_id") else MemberId(doc.hexadecimal("member_id")),
+            seat=Seat(doc.text("seat")),
+            sight=Sight(doc.text("sight")),
+            leaderless_since=None if doc.lacks("leaderless_since") else doc.time("leaderless_since"),
+            running=doc.flag("running"),
+            position=None if position is None else LogPosition.from_document(position),
+            revision=None if doc.lacks("revision") else doc.integer("revision"),
+            members=tuple(MemberEntry.from_document(Document(each)) for each in doc.sequence("members")),
+            trouble=doc.text("trouble"),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """`generations/N/excluded/i-….json`: an operator's word that this instance will never serve generation N again."""
+
+    instance: InstanceId
+    why: str
+    by: str
+    at: datetime
+
+    def to_json(self) -> str:
+        return dump(instance=self.instance, why=self.why, by=self.by, at=self.at.isoformat())
+
+    @classmethod
+    def from_json(cls, text: str) -> Exclusion:
+        doc = Document(text)
+        return cls(InstanceId(doc.text("instance")), doc.text("why"), doc.text("by"), doc.time("at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,41 +250,3 @@ class FiledReport:
 
     report: Report
     age_seconds: float
-
-
-def _dump(**fields: object) -> str:
-    return json.dumps(fields, indent=1) + "\n"
-
-
-class _Document:
-    """A JSON object whose fields are asked for by type; a ValueError names the field that is wrong."""
-
-    def __init__(self, text: str | Mapping[str, Any]) -> None:
-        value = json.loads(text) if isinstance(text, str) else text
-        if not isinstance(value, Mapping):
-            message = f"expected a JSON object, got {type(value).__name__}"
-            raise ValueError(message)
-        self.value = value
-
-    def _get(self, key: str, kind: type[T]) -> T:
-        found = self.value.get(key)
-        if not isinstance(found, kind) or isinstance(found, bool):
-            message = f"field {key!r}: expected {kind.__name__}, got {found!r}"
-            raise ValueError(message)
-        return found
-
-    def text(self, key: str) -> str:
-        return self._get(key, str)
-
-    def integer(self, key: str) -> int:
-        return self._get(key, int)
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        return self._get(key, dict)
-
-    def time(self, key: str) -> datetime:
-        moment = datetime.fromisoformat(self.text(key))
-        if moment.tzinfo is None:
-            message = f"field {key!r}: a time needs its zone"
-            raise ValueError(message)
-        return moment

@@ -13,13 +13,16 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from agent.model.actions import Launch
-from agent.model.cluster import Membership, MemberStatus
+from agent.model.cluster import Alarm, Membership, MemberStatus
 from agent.model.disk import Disk, EtcdProcess, Identity
 from agent.model.fleet import Fleet
-from agent.model.generation import Claim, FiledReport, Formed, GenerationRecord, Report
+from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord, Report
 from agent.model.ids import ClientUrl, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import Unknown
+from agent.model.members import Damaged, MemberEntry, Survey
 from agent.model.observation import BucketVerdict, Me
+from agent.model.snapshot import Listed, Manifest, SnapshotName
+from agent.model.work import Task, Work
 
 
 class Clock(Protocol):
@@ -94,8 +97,24 @@ class Bucket(Protocol):
 
     def file_report(self, generation: GenerationNumber, report: Report) -> None: ...
 
-    def snapshots_exist(self) -> bool:
-        """Whether anything lies under `snapshots/`."""
+    def snapshots(self) -> tuple[Listed, ...]:
+        """Every snapshot under `snapshots/`, oldest first by name, whole or not: every page, in one listing."""
+        ...
+
+    def manifest(self, name: SnapshotName) -> Manifest | None:
+        """None: there is none (any more). Unavailable(MALFORMED) where it makes no sense or is of another cluster."""
+        ...
+
+    def mark_bad(self, name: SnapshotName, why: str) -> None:
+        """Leave word beside a snapshot that it was read and found wanting. Nothing is deleted."""
+        ...
+
+    def exclusions(self, generation: GenerationNumber) -> tuple[Exclusion, ...]:
+        """The instances that an operator has written off for this generation."""
+        ...
+
+    def exclude(self, generation: GenerationNumber, exclusion: Exclusion) -> bool:
+        """Write it once. False: that instance was excluded before."""
         ...
 
 
@@ -111,6 +130,20 @@ class Etcd(Protocol):
     def membership(self, endpoint: ClientUrl) -> Membership:
         """A linearizable read, then the member list through the same member: a quorum stood behind it."""
         ...
+
+    def members_locally(self, endpoint: ClientUrl) -> tuple[MemberEntry, ...]:
+        """The list that this one member has applied: no quorum stands behind it, and a leaderless member gives it."""
+        ...
+
+    def has_leader(self, metrics_url: str) -> bool:
+        """By etcd's metrics port: plain, without a certificate, and open even where a member answers nothing else."""
+        ...
+
+    def alarms(self, endpoint: ClientUrl) -> tuple[Alarm, ...]:
+        """Every alarm that is raised, by any member's name, one that left the list included."""
+        ...
+
+    def disarm(self, endpoint: ClientUrl, alarm: Alarm) -> None: ...
 
     def add_learner(self, endpoint: ClientUrl, peer_url: PeerUrl) -> MemberId: ...
 
@@ -142,12 +175,36 @@ class Host(Protocol):
         """Move data directory and identity file aside, in one folder that says why and when."""
         ...
 
+    def survey(self) -> Survey | Damaged:
+        """What etcd's files say by themselves, whether or not etcd runs on them. Reads only."""
+        ...
+
+    def can_bump_revisions(self) -> bool:
+        """Whether the installed restore tool has `--bump-revision` (etcd 3.5.10 and later)."""
+        ...
+
+    def put_in_place(self, nonce: Nonce) -> None:
+        """Make the data directory that was restored for this nonce the member's: one rename over an empty `data/`."""
+        ...
+
     def process(self) -> EtcdProcess: ...
 
     def start(self, launch: Launch) -> None: ...
 
     def stop(self) -> None:
         """SIGTERM, and wait; etcd hands its leadership over by itself."""
+        ...
+
+
+class Workshop(Protocol):
+    """Tasks that outlast a round, one at a time (`agent.model.work`)."""
+
+    def state(self) -> Work:
+        """Of this agent's process: an agent that was just started is idle."""
+        ...
+
+    def begin(self, task: Task) -> None:
+        """Returns at once. Refused while another one is under way."""
         ...
 
 
@@ -161,3 +218,4 @@ class World:
     bucket: Bucket
     etcd: Etcd
     host: Host
+    workshop: Workshop
