@@ -1,0 +1,476 @@
+"""Reads etcd's write-ahead log without etcd, and tells what raft would find in it at its next start.
+
+The format is etcd's (server/storage/wal: decoder.go, wal.go; walpb and raftpb). Segments `SEQUENCE-INDEX.wal` hold
+frames: a length of 8 bytes, whose highest byte tells of padding, and a record {type, crc, data}. The checksum is
+CRC-32C, and runs on over all records of all segments; every segment begins with the sum so far.
+
+House rules. What etcd would repair by itself is not damage: a log that breaks off within its last record, because
+the machine did (wal.Repair, decoder.isTornEntry). What etcd refuses to start on is. etcd reads *all* segments that
+are there at its start (wal.ValidSnapshotEntries), so we do, too; old ones may have been purged. A later entry with
+an index that was there before replaces it and all that came after it. The log counts from the newest snapshot that
+the log knows to be committed and whose file is whole. May be read while etcd writes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+
+import google_crc32c
+
+from agent.model.ids import ClusterId, MemberId
+from agent.world import durable
+from agent.world.etcd_damage import Damage
+from agent.world.protobuf_fields import as_varint, encoded, fields, numbers, texts, varint
+
+NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.wal")
+SNAP_NAME = "{term:016x}-{index:016x}.snap"
+
+FRAME = struct.Struct("<q")
+LENGTH_MASK = (1 << 56) - 1
+SECTOR_BYTES = 512  # etcd's minSectorSize: what a disk writes whole or not at all
+
+METADATA, ENTRY, STATE, CRC, SNAPSHOT = 1, 2, 3, 4, 5  # walpb.Record's types
+
+
+class ChangeKind(IntEnum):
+    """raftpb.ConfChangeType."""
+
+    ADD = 0  # also: promote
+    REMOVE = 1
+    UPDATE = 2
+    ADD_LEARNER = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An entry that changes the membership: who, and etcd's own description of it in JSON."""
+
+    index: int
+    kind: ChangeKind
+    member: MemberId
+    context: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HardState:
+    """What raft must remember: its term, whom it voted for in it, and how far it knows to be committed."""
+
+    term: int = 0
+    vote: int = 0
+    commit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A snapshot's place in the log; 0, 0 is the log's beginning."""
+
+    term: int = 0
+    index: int = 0
+
+
+@dataclass(slots=True)
+class Run:
+    """Entries with consecutive indices, in the order in which they were written."""
+
+    first: int
+    last: int
+    term: int  # of the last
+    changes: list[Change] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What one file holds, by itself."""
+
+    begins_with: int  # the checksum that its predecessor ended with
+    crc: int
+    end: int  # where the next record would be written, in bytes
+    torn: bool  # it breaks off there, within a record
+    metadata: tuple[bytes, ...]
+    state: HardState | None
+    snapshots: tuple[Mark, ...]
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where the log goes on."""
+
+    path: Path
+    offset: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Raft's own list: who counts, and who only listens."""
+
+    voters: frozenset[MemberId] = frozenset()
+    learners: frozenset[MemberId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The whole log, as raft would find it."""
+
+    cluster_id: ClusterId
+    member_id: MemberId
+    start: Mark  # the snapshot that it counts from
+    start_membership: Membership  # as of that snapshot
+    last_term: int
+    last_index: int
+    state: HardState
+    changes: tuple[Change, ...]  # after the start, committed or not
+    end: End
+    torn: bool
+
+    def membership_at(self, index: int) -> Membership:
+        """As raft has it once it has applied this entry and everything before it."""
+        return after(self.start_membership, (each for each in self.changes if each.index <= index))
+
+
+Keep = Callable[[Path, Callable[[], Segment]], Segment]
+"""A memory for segments that will not change any more: the one it has, or the one that it is given to make."""
+
+
+def read(data_dir: Path, keep: Keep = lambda _, make: make()) -> Log:
+    """Raises Damage; OSError where a file cannot be read, FileNotFoundError where etcd purged it meanwhile."""
+    paths = _segment_paths(data_dir / "member" / "wal")
+    segments = [_segment(path, path is paths[-1], keep) for path in paths]
+    _check_the_chain(paths, segments)
+    member_id, cluster_id = _identity([each for segment in segments for each in segment.metadata])
+    state = next((segment.state for segment in reversed(segments) if segment.state is not None), HardState())
+    start, membership = _newest_snapshot(data_dir, segments, state)
+    if start.index == 0 and _begins_at(paths[0]) > 0:
+        raise Damage(f"log: it begins at entry {_begins_at(paths[0])}, and no snapshot reaches up to there")
+    if _begins_at(paths[0]) > start.index:
+        raise Damage(f"log: the snapshot ends at entry {start.index}, and the log begins at {_begins_at(paths[0])}")
+    last, changes = _played(start, [run for segment in segments for run in segment.runs])
+    end = End(paths[-1], segments[-1].end, segments[-1].crc)
+    return Log(cluster_id, member_id, start, membership, last.term, last.index, state, changes, end, segments[-1].torn)
+
+
+# ---- segments -------------------------------------------------------------------------------------------------------
+
+
+def _segment_paths(folder: Path) -> list[Path]:
+    try:
+        paths = sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+    except FileNotFoundError:
+        raise Damage("log: there is none") from None
+    if not paths:
+        raise Damage("log: it has no segment")
+    sequence = [int(path.name[:16], 16) for path in paths]
+    for before, number in itertools.pairwise(sequence):
+        if number != before + 1:
+            raise Damage(f"log: segment {before + 1:016x} is missing")
+    return paths
+
+
+def _begins_at(path: Path) -> int:
+    """The first entry that this segment may hold, by its name; 0: the log's beginning."""
+    return int(path.name[17:33], 16)
+
+
+def _segment(path: Path, last: bool, keep: Keep) -> Segment:
+    if last:
+        return parsed(path.read_bytes(), path.name, last=True)
+    return keep(path, lambda: parsed(path.read_bytes(), path.name, last=False))
+
+
+def _check_the_chain(paths: Sequence[Path], segments: Sequence[Segment]) -> None:
+    for path, before, segment in zip(paths[1:], segments, segments[1:], strict=False):
+        if before.crc != segment.begins_with and before.crc != 0:
+            raise Damage(f"log: {path.name} does not continue the segment before it")
+
+
+class _Builder:
+    """A segment while it is read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.begins_with: int | None = None
+        self.crc = 0
+        self.metadata: list[bytes] = []
+        self.state: HardState | None = None
+        self.snapshots: list[Mark] = []
+        self.runs: list[Run] = []
+
+    def take(self, kind: int, crc: int, data: bytes) -> None:
+        """A record whose checksum is right, or one of type CRC."""
+        if kind == ENTRY:
+            self._entry(data)
+        elif kind == STATE:
+            said = numbers(data)
+            self.state = HardState(said.get(1, 0), said.get(2, 0), said.get(3, 0))
+        elif kind == METADATA:
+            self.metadata.append(data)
+        elif kind == CRC:
+            if self.begins_with is not None and self.crc not in (0, crc):
+                raise Damage(f"log: {self.name}: a checksum within it is wrong")
+            self.begins_with = crc if self.begins_with is None else self.begins_with
+            self.crc = crc
+        elif kind == SNAPSHOT:
+            said = numbers(data)
+            self.snapshots.append(Mark(term=said.get(2, 0), index=said.get(1, 0)))
+        else:
+            raise Damage(f"log: {self.name}: a record of the unknown type {kind}")
+
+    def _entry(self, data: bytes) -> None:
+        """raftpb.Entry {Type, Term, Index, Data}; etcd writes the first three always, and in this order."""
+        if data[0] != 0x08 or data[2] != 0x10:
+            raise Damage(f"log: {self.name}: an entry that is none")
+        term, at = varint(data, 3)
+        index, at = varint(data, at + 1)
+        run = self.runs[-1] if self.runs else None
+        if run is None or index != run.last + 1:
+            run = Run(index, index, term)
+            self.runs.append(run)
+        run.last, run.term = index, term
+        if data[1]:
+            run.changes.append(_change(index, data[1], texts(data).get(4, b"")))
+
+    def built(self, end: int, torn: bool) -> Segment:
+        begins_with = self.begins_with or 0
+        marks, runs = tuple(self.snapshots), tuple(self.runs)
+        return Segment(begins_with, self.crc, end, torn, tuple(self.metadata), self.state, marks, runs)
+
+
+def parsed(data: bytes, name: str, last: bool) -> Segment:
+    """The records of one segment. Only the last one may break off."""
+    builder, at, size = _Builder(name), 0, len(data)
+    while at < size:
+        begin = at + FRAME.size
+        if begin > size:
+            return _broken_off(builder, at, last, b"\0" * SECTOR_BYTES)
+        (frame,) = FRAME.unpack_from(data, at)
+        if frame == 0:
+            break  # space that etcd has reserved
+        end = begin + (frame & LENGTH_MASK)
+        behind = end + ((frame >> 56) & 7 if frame < 0 else 0)
+        if behind > size:
+            return _broken_off(builder, at, last, b"\0" * SECTOR_BYTES)
+        if not _took(builder, data, begin, end):
+            return _broken_off(builder, at, last, data[begin:behind], begin)
+        at = behind
+    return builder.built(at, torn=False)
+
+
+def _took(builder: _Builder, data: bytes, begin: int, end: int) -> bool:
+    """Whether the record is whole; it is counted then."""
+    try:
+        kind, crc, payload = _record(data, begin, end)
+    except (IndexError, ValueError):
+        return False
+    if kind != CRC:
+        running = google_crc32c.extend(builder.crc, payload)
+        if running != crc:
+            return False
+        builder.crc = running
+    try:
+        builder.take(kind, crc, payload)
+    except (IndexError, ValueError) as error:
+        raise Damage(f"log: {builder.name}: a record at byte {begin} makes no sense: {error}") from error
+    return True
+
+
+def _record(data: bytes, begin: int, end: int) -> tuple[int, int, bytes]:
+    """walpb.Record {type, crc, data}; etcd writes its fields always, and in this order."""
+    if data[begin] != 0x08 or data[begin + 2] != 0x10:
+        raise ValueError("no record")
+    crc, at = varint(data, begin + 3)
+    if at == end:
+        return data[begin + 1], crc, b""
+    if data[at] != 0x1A:
+        raise ValueError("no record")
+    length, at = varint(data, at + 1)
+    if at + length != end:
+        raise ValueError("no record")
+    return data[begin + 1], crc, data[at:end]
+
+
+def _broken_off(builder: _Builder, at: int, last: bool, record: bytes, offset: int = 0) -> Segment:
+    """A record that is not whole ends the log where etcd would cut it off; anywhere else it is damage."""
+    if last and _is_torn(record, offset):
+        return builder.built(at, torn=True)
+    raise Damage(f"log: {builder.name}: the record at byte {at} is not what was written")
+
+
+def _is_torn(record: bytes, offset: int) -> bool:
+    """Whether a sector of it was never written (decoder.isTornEntry)."""
+    at = 0
+    while at < len(record):
+        length = SECTOR_BYTES - (offset + at) % SECTOR_BYTES
+        if not any(record[at : at + length]):
+            return True
+        at += length
+    return False
+
+
+# ---- what the segments say together ---------------------------------------------------------------------------------
+
+
+def _identity(metadata: list[bytes]) -> tuple[MemberId, ClusterId]:
+    """etcdserverpb.Metadata {NodeID, ClusterID}."""
+    if len(set(metadata)) != 1:
+        raise Damage("log: it does not say whose it is" if not metadata else "log: it is of two members")
+    said = numbers(metadata[0])
+    return MemberId(said.get(1, 0)), ClusterId(said.get(2, 0))
+
+
+def _newest_snapshot(data_dir: Path, segments: Sequence[Segment], state: HardState) -> tuple[Mark, Membership]:
+    """As etcd chooses: named in the log, committed, and with a file that is whole (snap.LoadNewestAvailable)."""
+    marks = {mark for segment in segments for mark in segment.snapshots if 0 < mark.index <= state.commit}
+    for mark in sorted(marks, key=lambda mark: (mark.term, mark.index), reverse=True):
+        membership = snapshot_membership(data_dir / "member" / "snap" / SNAP_NAME.format(**_as_dict(mark)), mark)
+        if membership is not None:
+            return mark, membership
+    return Mark(), Membership()
+
+
+def _as_dict(mark: Mark) -> dict[str, int]:
+    return {"term": mark.term, "index": mark.index}
+
+
+def snapshot_membership(path: Path, mark: Mark) -> Membership | None:
+    """What raft's list was at this snapshot; None where the file is missing or not what was written.
+
+    snappb.Snapshot {crc, data} around raftpb.Snapshot {data, metadata {conf_state {voters, learners}, index, term}}.
+    """
+    try:
+        outer = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        content = texts(outer)[2]
+        metadata = texts(content)[2]
+        if google_crc32c.value(content) != numbers(outer)[1]:
+            return None
+        said = numbers(metadata)
+        if (said.get(3, 0), said.get(2, 0)) != (mark.term, mark.index):
+            return None
+        return _conf_state(texts(metadata).get(1, b""))
+    except (IndexError, KeyError, ValueError):
+        return None
+
+
+def _conf_state(data: bytes) -> Membership:
+    found: dict[int, set[MemberId]] = {1: set(), 2: set()}
+    for number, value in fields(data):
+        if number in found:
+            found[number] |= set(_ids(value))
+    return Membership(frozenset(found[1]), frozenset(found[2]))
+
+
+def _ids(value: int | bytes) -> Iterator[MemberId]:
+    """One, or several that are packed."""
+    if isinstance(value, int):
+        yield MemberId(value)
+        return
+    at = 0
+    while at < len(value):
+        number, at = varint(value, at)
+        yield MemberId(number)
+
+
+def _played(start: Mark, runs: Sequence[Run]) -> tuple[Mark, tuple[Change, ...]]:
+    """The last entry, and the changes that are left, once each run has replaced what it replaces."""
+    last, changes = start, list[Change]()
+    for run in runs:
+        if run.last <= start.index:
+            continue
+        first = max(run.first, start.index + 1)
+        if first > last.index + 1:
+            raise Damage(f"log: entries {last.index + 1} to {first - 1} are missing")
+        changes = [each for each in changes if each.index < first]
+        changes += [each for each in run.changes if each.index > start.index]
+        last = Mark(run.term, run.last)
+    return last, tuple(changes)
+
+
+def _change(index: int, entry_type: int, data: bytes) -> Change:
+    """raftpb.ConfChange {ID, Type, NodeID, Context}; etcd up to 3.6 writes no other kind."""
+    if entry_type != 1:
+        raise ValueError(f"a membership change of the unknown kind {entry_type}")
+    said = numbers(data)
+    return Change(index, ChangeKind(said.get(2, 0)), MemberId(said.get(3, 0)), texts(data).get(4, b""))
+
+
+def after(membership: Membership, changes: Iterator[Change]) -> Membership:
+    """What raft makes of these changes, without those that etcd finds invalid (ValidateConfigurationChange).
+
+    A member that is there is added only to be promoted, and a removed one never comes back.
+    """
+    voters, learners, removed = set(membership.voters), set(membership.learners), set[MemberId]()
+    for change in changes:
+        member = change.member
+        known = member in voters or member in learners
+        if change.kind is ChangeKind.REMOVE:
+            removed.add(member)
+            voters.discard(member)
+            learners.discard(member)
+        elif change.kind is ChangeKind.ADD and (not known or b'"isPromote":true' in change.context):
+            if member not in removed:
+                voters.add(member)
+                learners.discard(member)
+        elif change.kind is ChangeKind.ADD_LEARNER and not known and member not in removed:
+            learners.add(member)
+    return Membership(frozenset(voters), frozenset(learners))
+
+
+# ---- the one thing that is written, to a copy ------------------------------------------------------------------------
+
+
+def mark_committed(data_dir: Path) -> Log:
+    """Note in this *copy* of a log that all of it is committed; returns the log as it is then.
+
+    `etcd --force-new-cluster` discards every entry that its member did not know to be committed, and on a survivor
+    those are the writes that its leader acknowledged last. The note is a HardState record at the log's end, as raft
+    writes it itself. Never in a member's own directory: raft may still replace those entries while others live.
+    The one change that is not declared committed is this member's own removal: it would stop itself.
+    Raises Damage, and OSError.
+    """
+    log = read(data_dir)
+    state = HardState(max(log.state.term, log.last_term), _vote(log), max(log.state.commit, _as_far_as_it_lives(log)))
+    if state != log.state or log.torn:
+        _append(log.end, STATE, encoded(state.term, state.vote, state.commit))
+    return read(data_dir)
+
+
+def _vote(log: Log) -> int:
+    """A vote is of one term."""
+    return log.state.vote if log.last_term <= log.state.term else 0
+
+
+def _as_far_as_it_lives(log: Log) -> int:
+    leaving = (
+        each.index - 1
+        for each in log.changes
+        if each.kind is ChangeKind.REMOVE and each.member == log.member_id and each.index > log.state.commit
+    )
+    return min(leaving, default=log.last_index)
+
+
+def _append(end: End, kind: int, data: bytes) -> None:
+    """One record; what a torn write left behind it becomes zeros, as etcd has it (fileutil.ZeroToEnd)."""
+    crc = google_crc32c.extend(end.crc, data)
+    record = encoded(kind, crc) + b"\x1a" + as_varint(len(data)) + data
+    padding = -len(record) % 8
+    frame = len(record) | ((0x80 | padding) << 56 if padding else 0)
+    written = struct.pack("<Q", frame) + record + b"\0" * padding
+    with end.path.open("r+b") as file:
+        size = max(os.fstat(file.fileno()).st_size, end.offset + len(written))
+        file.truncate(end.offset)
+        file.seek(end.offset)
+        file.write(written)
+        file.flush()
+        file.truncate(size)
+        os.fsync(file.fileno())
+    durable.sync(end.path.parent)
