@@ -10,8 +10,12 @@ Codes: AWS's "Error Responses" of S3, "Error codes" of EC2, "Common errors" of A
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from boto3.exceptions import Boto3Error
 from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 
@@ -70,6 +74,11 @@ WRONG_REGION = frozenset({"AuthorizationHeaderMalformed", "IllegalLocationConstr
 
 ACTIONS = {
     "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:CreateMultipartUpload": "s3:PutObject",
+    "s3:UploadPart": "s3:PutObject",
+    "s3:CompleteMultipartUpload": "s3:PutObject",
     "s3:GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
 }
 """IAM's name of an operation, where it is not the operation's own."""
@@ -85,6 +94,10 @@ class NotFound(Refused):
 
 class AlreadyThere(Refused):
     """S3 answered that `If-None-Match: *` failed: there is an object. It may be our own, from an answer we lost."""
+
+
+class OutOfRange(Refused):
+    """S3 answered that the object ends before the range that was asked for."""
 
 
 class NotSupported(Refused):
@@ -107,6 +120,15 @@ class Asked:
 
     def __str__(self) -> str:
         return f"{self.action} on {self.resource}"
+
+
+@contextmanager
+def translated(asked: Asked) -> Iterator[None]:
+    """What botocore, boto3 and the transfer manager raise in here leaves as `Trouble`; ours passes as it is."""
+    try:
+        yield
+    except (aws.BotoCoreError, aws.ClientError, Boto3Error, CancelledError, ResponseParserError) as error:
+        raise trouble(error, asked) from error
 
 
 def trouble(error: Exception, asked: Asked) -> Trouble:
@@ -156,7 +178,7 @@ def _answered(error: aws.ClientError, asked: Asked) -> Trouble:
         return Refused(f"{asked} was refused: there is no such bucket; check storage.bucket", Ignorance.OURS)
     if code in WRONG_REGION:
         return Refused(f"{said}: the bucket is in another region; check storage.bucket and AWS_REGION", Ignorance.OURS)
-    if code in ABSENT:
+    if code in ABSENT or (asked.operation, code) == ("AbortMultipartUpload", "NoSuchUpload"):
         return NotFound(said)
     return _by_status(status, said)
 
@@ -167,6 +189,8 @@ def _by_status(status: int, said: str) -> Trouble:
             return Unavailable(Ignorance.MALFORMED, f"{said}: is this AWS?")
         case 412:
             return AlreadyThere(said)
+        case 416:
+            return OutOfRange(said)
         case 501:
             return NotSupported(said)
         case 408 | 409:  # 409: another conditional write on this key is under way

@@ -117,7 +117,8 @@ def _handler(gateway: Gateway, upstream: int) -> type[BaseHTTPRequestHandler]:
                 for key, value in sent.items():
                     self.send_header(key, value)
                 if status not in (204, 304):
-                    self.send_header("Content-Length", str(len(body)))
+                    size = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
+                    self.send_header("Content-Length", size)
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(body)

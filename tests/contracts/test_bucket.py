@@ -16,13 +16,16 @@ import boto3
 import pytest
 
 from agent.model.faults import Refused, Unavailable
-from agent.model.generation import Cause, Claim, Formed, GenerationRecord, Report, Seed
+from agent.model.generation import Cause, Claim, Exclusion, Formed, GenerationRecord, Holding, Report, Seed
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import Ignorance
 from agent.model.observation import BucketSound, BucketUnsound
+from agent.model.snapshot import DrillRecord, Manifest, Origin, SnapshotName
 from agent.world.aws import Aws
 from agent.world.bucket import S3Bucket
 from agent.world.doors import Bucket
+from agent.world.objects import Objects
+from agent.world.snapshot_listing import file_drill
 from tests.contracts.aws_stand_in import DROP, HANG, Gateway, moto_behind_a_gateway, s3_error
 
 ONE, TWO = GenerationNumber(1), GenerationNumber(2)
@@ -80,11 +83,12 @@ def record(cluster: str, generation: int = 1, nonce: str = "n1") -> GenerationRe
 
 
 def report(instance: InstanceId = A) -> Report:
-    return Report(instance, PeerUrl("http://10.0.0.1:2380"), "boot", "none")
+    return Report(instance, PeerUrl("http://10.0.0.1:2380"), "boot", Holding.NONE)
 
 
 FORMED = Formed(ClusterId(0xABC), {MemberId(0x1): A, MemberId(0x2): B})
 CLAIM = Claim(A, Nonce("n1"))
+GONE = Exclusion(A, "its volume burnt", "alice", datetime(2026, 11, 22, 7, tzinfo=UTC))
 
 
 # ---- what the protocol promises ------------------------------------------------------------------------------------
@@ -95,7 +99,7 @@ def test_an_empty_bucket_has_no_head_no_reports_no_claims_and_no_snapshots(bucke
     assert bucket.formed(ONE) is None
     assert bucket.claim(ONE, A) is None
     assert bucket.reports(ONE) == ()
-    assert not bucket.snapshots_exist()
+    assert not bucket.snapshots()
 
 
 def test_what_is_written_is_read(bucket: Bucket, cluster: str) -> None:
@@ -194,11 +198,11 @@ def test_one_cluster_never_sees_another_whose_name_begins_alike(aws: Aws, cluste
     longer = S3Bucket(aws, REAL, "etcd", cluster + "0")
     longer.create_generation(record(cluster + "0"))
     longer.file_report(ONE, report())
-    s3().put_object(Bucket=REAL, Key=f"etcd/{cluster}0/snapshots/000001/x.json")
+    place(f"{cluster}0", NAME.data_key)
     shorter = S3Bucket(aws, REAL, "etcd", cluster)
     assert shorter.head(None) is None
     assert shorter.reports(ONE) == ()
-    assert not shorter.snapshots_exist()
+    assert not shorter.snapshots()
 
 
 def test_foreign_keys_are_ignored(bucket: Bucket, cluster: str) -> None:
@@ -209,9 +213,12 @@ def test_foreign_keys_are_ignored(bucket: Bucket, cluster: str) -> None:
     assert bucket.reports(ONE) == ()
 
 
-def test_snapshots_are_noticed(bucket: Bucket, cluster: str) -> None:
-    s3().put_object(Bucket=REAL, Key=f"etcd/{cluster}/snapshots/000003/x.db.zst")
-    assert bucket.snapshots_exist()
+def test_a_steady_look_at_the_snapshots_is_one_listing(bucket: Bucket, cluster: str) -> None:
+    place(cluster, NAME.data_key, b"data")
+    place(cluster, NAME.manifest_key, manifest(cluster).to_json().encode())
+    calls.clear()
+    bucket.snapshots()
+    assert [call[:3] for call in calls] == [("s3", "ListObjectsV2", "ok")]
 
 
 def test_every_page_of_a_listing_is_read(bucket: Bucket, cluster: str, gateway: Gateway) -> None:
@@ -259,6 +266,11 @@ WRITES: dict[str, tuple[str, Write, Write]] = {
         "claims/i-0a",
         lambda door, _: door.write_claim(ONE, CLAIM),
         lambda door, _: door.write_claim(ONE, replace(CLAIM, nonce=Nonce("another"))),
+    ),
+    "exclusion": (
+        "excluded/i-0a",
+        lambda door, _: door.exclude(ONE, GONE),
+        lambda door, _: door.exclude(ONE, replace(GONE, by="bob")),
     ),
     "formed": (
         "formed",
@@ -329,6 +341,169 @@ def test_a_report_is_not_looked_up(bucket: Bucket, gateway: Gateway) -> None:
     assert not [line for line in gateway.heard if line.startswith("GET")]
 
 
+# ---- snapshots -----------------------------------------------------------------------------------------------------
+
+NAME = SnapshotName(ONE, 812, datetime(2026, 11, 22, 7, tzinfo=UTC))
+LATER = SnapshotName(ONE, 900, datetime(2026, 11, 22, 8, tzinfo=UTC))
+LOWER_OF_THE_NEXT = SnapshotName(TWO, 5, datetime(2026, 11, 22, 9, tzinfo=UTC))
+
+
+def manifest(cluster: str, name: SnapshotName = NAME) -> Manifest:
+    return Manifest(name, cluster, Origin.SCHEDULE, A, "0", "3.5.30", 4128, "ab" * 32, 4)
+
+
+def place(cluster: str, key: str, body: bytes = b"?") -> None:
+    s3().put_object(Bucket=REAL, Key=f"etcd/{cluster}/{key}", Body=body)
+
+
+def test_snapshots_are_listed_as_they_are_oldest_first(bucket: Bucket, cluster: str) -> None:
+    place(cluster, LOWER_OF_THE_NEXT.data_key, b"1234567")
+    for key in (LATER.manifest_key, LATER.bad_key, NAME.data_key, NAME.manifest_key):
+        place(cluster, key, b"1234")
+    found = bucket.snapshots()
+    assert [(each.name, each.stored_bytes, each.committed, each.bad) for each in found] == [
+        (NAME, 4, True, False),
+        (LATER, None, True, True),
+        (LOWER_OF_THE_NEXT, 7, False, False),
+    ]
+    assert [each.usable for each in found] == [True, False, False]
+    assert all(0 <= each.age_seconds < 10 for each in found)
+
+
+def test_what_is_not_exactly_a_snapshots_key_is_none(bucket: Bucket, cluster: str) -> None:
+    for key in ("snapshots/", "snapshots/000001/README.md", "snapshots/000001/x.db.zst", f"{NAME}", f"{NAME}.db",
+                f"{NAME}.json.bak", f"snapshots/0{NAME.data_key.removeprefix('snapshots/')}",
+                f"{NAME}".replace("T07", "T77") + ".json", f"old/{NAME.data_key}", f"snapshots/x/{NAME.data_key}",
+                NAME.data_key.replace("snapshots/", "snapshots-old/")):  # fmt: skip
+        place(cluster, key)
+    place(f"{cluster}0", NAME.data_key)
+    assert bucket.snapshots() == ()
+
+
+def test_more_than_a_thousand_objects_are_all_listed(bucket: Bucket, cluster: str, gateway: Gateway) -> None:
+    names = [replace(NAME, revision=number) for number in range(1, 1201)]
+    gateway.spoil(
+        "list-type=2", 200, listing(cluster, names[:1000], more="<NextContinuationToken>t</NextContinuationToken>")
+    )
+    gateway.spoil("continuation-token=t", 200, listing(cluster, names[1000:]))
+    assert [each.name for each in bucket.snapshots()] == names
+
+
+def listing(cluster: str, names: list[SnapshotName], when: str = "2009-03-01T10:00:00.000Z", more: str = "") -> bytes:
+    """One page of a listing of these snapshots' data."""
+    dated = f"<LastModified>{when}</LastModified>" if when else ""
+    contents = "".join(
+        f"<Contents><Key>etcd/{cluster}/{name.data_key}</Key><Size>4</Size>{dated}</Contents>" for name in names
+    )
+    return (
+        f"<ListBucketResult><Name>{REAL}</Name><Prefix>etcd/{cluster}/snapshots/</Prefix>"
+        f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{more}{contents}</ListBucketResult>"
+    ).encode()
+
+
+def test_the_age_of_a_snapshot_is_by_the_stores_own_clock(bucket: Bucket, cluster: str, gateway: Gateway) -> None:
+    gateway.spoil("list-type=2", 200, listing(cluster, [NAME]))
+    assert bucket.snapshots()[0].age_seconds > 15 * 365 * 86400
+
+
+def test_a_snapshot_is_as_old_as_its_newest_object(bucket: Bucket, cluster: str, gateway: Gateway) -> None:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    more = "<NextContinuationToken>t</NextContinuationToken>"
+    gateway.spoil("list-type=2", 200, listing(cluster, [NAME], more=more))
+    gateway.spoil("continuation-token=t", 200, listing(cluster, [NAME], now).replace(b".db.zst", b".json"))
+    found = bucket.snapshots()
+    assert len(found) == 1
+    assert found[0].age_seconds < 10
+
+
+def test_an_object_without_a_time_has_no_age(bucket: Bucket, cluster: str, gateway: Gateway) -> None:
+    gateway.spoil("list-type=2", 200, listing(cluster, [NAME], when=""))
+    with pytest.raises(Unavailable, match="Last-Modified"):
+        bucket.snapshots()
+
+
+def test_a_manifest_is_read(bucket: Bucket, cluster: str) -> None:
+    assert bucket.manifest(NAME) is None
+    place(cluster, NAME.manifest_key, manifest(cluster).to_json().encode())
+    assert bucket.manifest(NAME) == manifest(cluster)
+
+
+def test_a_manifest_of_another_cluster_or_snapshot_is_not_believed(bucket: Bucket, cluster: str) -> None:
+    for wrong in (manifest("another"), manifest(cluster, LATER)):
+        place(cluster, NAME.manifest_key, wrong.to_json().encode())
+        with pytest.raises(Unavailable, match="says it is") as raised:
+            bucket.manifest(NAME)
+        assert raised.value.unknown.why is Ignorance.MALFORMED
+
+
+def test_a_manifest_that_makes_no_sense_is_named(bucket: Bucket, cluster: str) -> None:
+    place(cluster, NAME.manifest_key, b"{}")
+    with pytest.raises(Unavailable, match=NAME.manifest_key):
+        bucket.manifest(NAME)
+
+
+def test_a_bad_snapshot_is_marked_and_the_first_word_stays(bucket: Bucket, cluster: str) -> None:
+    place(cluster, NAME.data_key)
+    bucket.mark_bad(NAME, "its digest differs")
+    bucket.mark_bad(NAME, "again")
+    assert bucket.snapshots()[0].bad
+    assert b"its digest differs" in s3().get_object(Bucket=REAL, Key=f"etcd/{cluster}/{NAME.bad_key}")["Body"].read()
+
+
+def test_what_expires_goes_manifest_first_and_takes_nothing_else_with_it(
+    bucket: Bucket, cluster: str, gateway: Gateway
+) -> None:
+    for name in (NAME, LATER):
+        for key in (name.data_key, name.manifest_key, name.bad_key):
+            place(cluster, key)
+            place(f"{cluster}0", key)
+    gateway.clear()
+    bucket.expire([NAME])
+    deleted = [line.split()[1] for line in gateway.heard if line.startswith("DELETE")]
+    assert deleted == [f"/{REAL}/etcd/{cluster}/{key}" for key in (NAME.manifest_key, NAME.data_key, NAME.bad_key)]
+    assert [each.name for each in bucket.snapshots()] == [LATER]
+    bucket.expire([NAME])
+
+
+def test_where_the_manifest_cannot_be_deleted_the_data_stays(bucket: Bucket, cluster: str, gateway: Gateway) -> None:
+    place(cluster, NAME.data_key)
+    place(cluster, NAME.manifest_key)
+    gateway.spoil("^DELETE", 403, s3_error("AccessDenied"))
+    with pytest.raises(Refused, match="s3:DeleteObject"):
+        bucket.expire([NAME])
+    assert bucket.snapshots()[0].usable
+
+
+def test_the_last_drill_is_the_one_that_was_written_last(aws: Aws, cluster: str) -> None:
+    objects = Objects(aws, REAL, "etcd", cluster)
+    bucket = S3Bucket(aws, REAL, "etcd", cluster)
+    assert bucket.last_drill() is None
+    passed = DrillRecord(NAME, A, True, "revision 812, 5 keys", 1.5)
+    file_drill(objects, passed)
+    found = bucket.last_drill()
+    assert found is not None
+    assert 0 <= found.age_seconds < 10
+    assert replace(found, age_seconds=0.0) == passed
+
+
+# ---- an operator's word --------------------------------------------------------------------------------------------
+
+
+def test_an_exclusion_is_written_once(bucket: Bucket, cluster: str) -> None:
+    assert bucket.exclusions(ONE) == ()
+    assert bucket.exclude(ONE, GONE)
+    assert bucket.exclude(ONE, GONE)
+    assert not bucket.exclude(ONE, replace(GONE, by="bob"))
+    assert bucket.exclusions(ONE) == (GONE,)
+    assert bucket.exclusions(TWO) == ()
+
+
+def test_an_exclusion_under_anothers_name_is_not_believed(bucket: Bucket, cluster: str) -> None:
+    place(cluster, "generations/000001/excluded/i-0b.json", GONE.to_json().encode())
+    with pytest.raises(Unavailable, match="is about i-0a"):
+        bucket.exclusions(ONE)
+
+
 # ---- reads that fail -----------------------------------------------------------------------------------------------
 
 READS: dict[str, Callable[[Bucket], object]] = {
@@ -336,7 +511,9 @@ READS: dict[str, Callable[[Bucket], object]] = {
     "formed": lambda door: door.formed(ONE),
     "claim": lambda door: door.claim(ONE, A),
     "reports": lambda door: door.reports(ONE),
-    "snapshots": lambda door: door.snapshots_exist(),
+    "snapshots": lambda door: door.snapshots(),
+    "manifest": lambda door: door.manifest(NAME),
+    "exclusions": lambda door: door.exclusions(ONE),
     "verdict": lambda door: door.verdict(),
 }
 WEATHER: dict[str, tuple[dict[str, Any], Ignorance]] = {
