@@ -10,55 +10,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.decide.situation import Situation, do, wait
-from agent.model.actions import Blocker, CallHuman, CreateGeneration, Decision, FileReport
+from agent.model.actions import Blocker, CallHuman, CreateGeneration, Decision
 from agent.model.cluster import quorum_of, voter_target
 from agent.model.fleet import Fleet, Instance
-from agent.model.generation import FIRST, Cause, FiledReport, GenerationRecord, Report
+from agent.model.generation import FIRST, Cause, FiledReport, GenerationRecord, Holding, Report, Seed
+from agent.model.ids import GenerationNumber, InstanceId, PeerUrl
 from agent.model.known import Unknown
 from agent.model.observation import BucketSound
 
 SETUP_HINT = "check storage.bucket, storage.prefix and cluster.name; to start over on purpose use `recover`"
 
 
-def file_report(s: Situation) -> Decision | None:
-    """Let the others know that we are here, and whether with data.
-
-    This comes before the contradictions on purpose. Where the bucket was emptied, a disk with data is what
-    keeps the others from founding beside it, so its agent must have said so before it calls a human.
-    """
-    if s.o.head is not None or isinstance(s.o.reports, Unknown):
-        return None
-    report = Report(s.me.instance, s.me.peer_url, s.me.boot_id, data="intact" if s.holds_data else "none")
-    if _is_filed(s, report, s.o.reports):
-        return None
-    return do(FileReport(FIRST, report), "there is no generation yet: telling the others what is here")
-
-
-def _is_filed(s: Situation, report: Report, reports: Sequence[FiledReport]) -> bool:
-    """Lately, by the bucket's word or by our own: a store that lists late must not be written to in every round."""
-    due = s.policy.report_interval
-    listed = any(each.report == report and each.age_seconds < due.total_seconds() for each in reports)
-    filed_at = s.memory.reported_at if s.memory.reported == report else None
-    return listed or (filed_at is not None and s.o.now - filed_at < due)
-
-
 def found_the_first_generation(s: Situation) -> Decision | None:
     """Write generation 1 once the whole fleet has reported, or a majority of it after a grace."""
     if s.o.head is not None:
         return None
-    if isinstance(s.o.snapshots_exist, Unknown) or isinstance(s.o.reports, Unknown):
+    if isinstance(s.o.snapshots, Unknown) or isinstance(s.o.reports, Unknown):
         return wait(Blocker.IGNORANCE, "there is no generation yet, and the bucket does not tell who is here")
-    if s.o.snapshots_exist:
+    if s.o.snapshots:
         return do(CallHuman(SETUP_HINT), "there are snapshots in the bucket, but no generation that made them")
     fleet = s.fleet_lately
     if fleet is None:
         return wait(Blocker.IGNORANCE, "there is no generation yet, and EC2 has not told of the fleet lately")
-    holders = [each.report.instance for each in s.o.reports if each.report.data != "none" and _lives(s, fleet, each)]
+    holders = [
+        each.report.instance for each in s.o.reports if each.report.data is not Holding.NONE and _lives(s, fleet, each)
+    ]
     if holders:
         return do(CallHuman(SETUP_HINT), f"there is no generation, but {', '.join(holders)} holds data")
     if fleet.desired_capacity < 1:
         return wait(Blocker.IGNORANCE, "no Auto Scaling group says how many instances there should be")
-    present = _present(s, fleet, s.o.reports)
+    present = present_now(s, fleet, s.o.reports)
     if len(present) < _wanted(s, fleet):
         return wait(Blocker.ASSEMBLY, _who_is_missing(fleet, present))
     if not isinstance(s.o.bucket, BucketSound):
@@ -74,13 +55,10 @@ def _lives(s: Situation, fleet: Fleet, filed: FiledReport) -> bool:
     return instance.live
 
 
-def _fresh(s: Situation, filed: FiledReport) -> bool:
-    return filed.age_seconds <= s.policy.report_max_age.total_seconds()
-
-
-def _present(s: Situation, fleet: Fleet, reports: Sequence[FiledReport]) -> dict[Instance, Report]:
+def present_now(s: Situation, fleet: Fleet, reports: Sequence[FiledReport]) -> dict[Instance, Report]:
     """The instances that are up, have come to stay, and have spoken just now."""
-    fresh = {each.report.instance: each.report for each in reports if _fresh(s, each)}
+    most = s.policy.report_max_age.total_seconds()
+    fresh = {each.report.instance: each.report for each in reports if each.age_seconds <= most}
     return {instance: fresh[instance.id] for instance in fleet.up if instance.id in fresh and not instance.leaving}
 
 
@@ -98,22 +76,37 @@ def _who_is_missing(fleet: Fleet, present: dict[Instance, Report]) -> str:
 
 
 def _found(s: Situation, fleet: Fleet, present: dict[Instance, Report]) -> Decision:
-    seats = voter_target(min(len(present), fleet.desired_capacity))
-    founders = {instance.id: present[instance].peer_url for instance in _spread(list(present))[:seats]}
-    if len(set(founders.values())) < len(founders):
+    founders = seat(fleet, present)
+    if founders is None:
         return wait(Blocker.ADDRESS, "two founders report the same peer URL")
-    record = GenerationRecord(
-        generation=FIRST,
+    cause = Cause("first", {"desired_capacity": fleet.desired_capacity, "reported": [i.id for i in present]})
+    record = new_record(s, FIRST, founders, cause, None)
+    return do(CreateGeneration(record), f"{len(present)} instances are ready for generation 1")
+
+
+def seat(fleet: Fleet, present: dict[Instance, Report]) -> dict[InstanceId, PeerUrl] | None:
+    """As many founders as there should be voters, over the zones. None: two of them report the same address."""
+    seats = voter_target(min(len(present), max(1, fleet.desired_capacity)))
+    founders = {instance.id: present[instance].peer_url for instance in _spread(list(present))[:seats]}
+    return founders if len(set(founders.values())) == len(founders) else None
+
+
+def new_record(
+    s: Situation, number: GenerationNumber, founders: dict[InstanceId, PeerUrl], cause: Cause, seed: Seed | None
+) -> GenerationRecord:
+    """A generation's record, signed with this round's nonce; every generation has a token of its own."""
+    return GenerationRecord(
+        generation=number,
         cluster=s.policy.cluster,
-        token=f"{s.policy.cluster}-{FIRST:06d}-{s.o.nonce[:8]}",
+        token=f"{s.policy.cluster}-{number:06d}-{s.o.nonce[:8]}",
         created_by=s.me.instance,
         created_at=s.o.now,
         agent=s.policy.agent_version,
         nonce=s.o.nonce,
         founders=dict(sorted(founders.items())),
-        cause=Cause("first", {"desired_capacity": fleet.desired_capacity, "reported": [i.id for i in present]}),
+        cause=cause,
+        seed=seed,
     )
-    return do(CreateGeneration(record), f"{len(present)} instances are ready for generation 1")
 
 
 def _spread(instances: list[Instance]) -> list[Instance]:

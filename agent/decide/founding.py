@@ -7,6 +7,10 @@
     starting, nonce n      PRESENT  n                     etcd ran                 restart in place
     anything else          -        any                   the disk was lost        join as a new member
 
+A generation with a seed goes the same way, but for the last step: instead of a start as `new`, the seed is fetched,
+verified and restored beside the data directory, put in its place, and started on. All founders restore the same
+bytes in the same way under the same fresh token, so nobody has to catch up from anybody.
+
 Whoever holds the claim without the identity it was made with must never start: raft would meet a voter
 that has forgotten its vote and its log.
 """
@@ -14,10 +18,23 @@ that has forgotten its vote and its log.
 from __future__ import annotations
 
 from agent.decide.situation import Situation, do, wait
-from agent.model.actions import Blocker, CallHuman, Decision, Launch, StampIdentity, StartEtcd, WriteClaim
+from agent.model.actions import (
+    BeginTask,
+    Blocker,
+    CallHuman,
+    Decision,
+    Launch,
+    PutInPlace,
+    StampIdentity,
+    StartEtcd,
+    WriteClaim,
+)
 from agent.model.disk import Data, Identity, Stage
-from agent.model.generation import Claim, GenerationRecord
+from agent.model.generation import Claim, GenerationRecord, Seed
+from agent.model.ids import PeerUrl
 from agent.model.known import Unknown
+from agent.model.snapshot import Manifest
+from agent.model.work import Ended, FetchSeed, RestoreSeed, Work, Working
 
 
 def start_as_a_founder(s: Situation) -> Decision | None:
@@ -32,11 +49,61 @@ def start_as_a_founder(s: Situation) -> Decision | None:
     if not _may_start(s, record, s.o.claim):
         return None
     if record.seed is not None:
-        hint = "upgrade the agent on this instance"
-        return do(CallHuman(hint), "this generation starts from a snapshot, which this version cannot restore")
-    cluster = tuple((name, url) for name, url in sorted(record.founders.items()))
-    launch = Launch(s.me.instance, s.me.peer_url, "new", record.token, cluster)
+        return _restore(s, record, record.seed)
+    launch = Launch(s.me.instance, s.me.peer_url, "new", record.token, _initial_cluster(record))
     return do(StartEtcd(launch), f"our claim to start generation {record.generation} is in the bucket")
+
+
+def _initial_cluster(record: GenerationRecord) -> tuple[tuple[str, PeerUrl], ...]:
+    return tuple((name, url) for name, url in sorted(record.founders.items()))
+
+
+def _restore(s: Situation, record: GenerationRecord, seed: Seed) -> Decision:
+    """From the seed to a data directory: fetch, restore, put in place; each found again by looking at the disk."""
+    identity, work = s.identity, s.o.work
+    assert identity is not None, "whoever may start has an identity"
+    if identity.nonce in s.disk.restored:
+        return do(
+            PutInPlace(identity.nonce), f"the seed of generation {record.generation} is restored: put it in place"
+        )
+    if seed.bump_revision and s.o.can_bump_revisions is False:
+        hint = "install the same etcd as on the other founders (3.5.10 or later)"
+        return do(CallHuman(hint), "the others restore with bumped revisions, which the restore tool here cannot do")
+    if seed.sha256 not in s.disk.seeds:
+        return _fetch(s, seed)
+    task = RestoreSeed(seed, identity.nonce, s.me.instance, s.me.peer_url, record.token, _initial_cluster(record))
+    if isinstance(work, Ended) and work.task == task and work.final and work.trouble is not None:
+        hint = "look at the agent's log; `recover --from MANIFEST` begins anew from another snapshot"
+        return do(
+            CallHuman(hint), f"the seed of generation {record.generation} cannot be restored: {work.trouble.detail}"
+        )
+    if not s.task_is_due:
+        return wait(Blocker.RESTORE, f"restoring the seed of generation {record.generation}{_how_far(work)}")
+    return do(BeginTask(task), f"the seed of generation {record.generation} is here and verified: restore it")
+
+
+def _fetch(s: Situation, seed: Seed) -> Decision:
+    manifest, work = s.o.manifest, s.o.work
+    if not isinstance(manifest, Manifest) or manifest.name.manifest_key != seed.manifest:
+        return wait(Blocker.IGNORANCE, f"the seed {seed.manifest} is to be restored, and its manifest is {manifest}")
+    failed = isinstance(work, Ended) and work.task == FetchSeed(manifest) and work.final and work.trouble is not None
+    if failed or manifest.sha256 != seed.sha256:
+        why = work.trouble.detail if failed and isinstance(work, Ended) and work.trouble else "its digest is another"
+        hint = "`recover --from MANIFEST` begins anew from another snapshot"
+        return do(CallHuman(hint), f"the seed {seed.manifest} is not what the record says: {why}")
+    if not s.task_is_due:
+        return wait(Blocker.RESTORE, f"fetching the seed {seed.manifest}{_how_far(work)}")
+    return do(BeginTask(FetchSeed(manifest)), f"the seed {seed.manifest} is to be restored: fetch and verify it")
+
+
+def _how_far(work: Work) -> str:
+    match work:
+        case Working():
+            return f": {work.bytes_done / 1e6:.0f} MB so far"
+        case Ended(trouble=Unknown() as trouble):
+            return f", which failed and is tried again: {trouble}"
+        case _:
+            return ""
 
 
 def _named_here(s: Situation, record: GenerationRecord) -> bool:

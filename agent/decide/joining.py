@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from agent.decide.recovering import what_blocks
 from agent.decide.removing import quorum_survives_without
 from agent.decide.situation import Situation, do, wait
 from agent.model.actions import (
@@ -41,9 +42,11 @@ def join(s: Situation) -> Decision | None:
     if isinstance(s.o.formed, Unknown):
         return wait(Blocker.IGNORANCE, f"whether generation {record.generation} has formed is {s.o.formed}")
     if s.o.formed is None:
-        return wait(Blocker.FORMATION, f"generation {record.generation} has not formed yet")
+        return wait(Blocker.FORMATION, f"generation {record.generation} has not formed yet{what_blocks(s)}")
     if isinstance(s.o.membership, Unknown):
-        return wait(Blocker.QUORUM, f"no quorum of generation {record.generation} answers: {s.o.membership}")
+        return wait(
+            Blocker.QUORUM, f"no quorum of generation {record.generation} answers: {s.o.membership}{what_blocks(s)}"
+        )
     if s.o.membership.cluster_id != s.o.formed.cluster_id:
         why = f"the cluster that answers has ID {s.o.membership.cluster_id}, generation {record.generation} another"
         return do(CallHuman("find out which etcd answers at our members' addresses"), why)

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import assert_never
 
+from agent.decide.objections_to_succession import failing, to_creating, to_stopping_a_survivor
 from agent.model.actions import (
     Action,
     AddLearner,
+    BeginTask,
     Blocker,
     CreateGeneration,
     Decision,
+    Disarm,
+    ExpireSnapshots,
+    MembershipChange,
     PromoteMember,
+    PutInPlace,
     Quarantine,
     RemoveMember,
     StampIdentity,
@@ -25,19 +32,39 @@ from agent.model.actions import (
     Wait,
     WriteClaim,
 )
-from agent.model.cluster import Member, Membership, MemberStatus
+from agent.model.cluster import Alarm, AlarmKind, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdStopped, Identity, Stage
 from agent.model.fleet import Fleet, InstanceState
-from agent.model.generation import Claim, FiledReport, GenerationRecord
-from agent.model.ids import InstanceId, MemberId
+from agent.model.generation import Claim, GenerationRecord
+from agent.model.ids import InstanceId, MemberId, Nonce
 from agent.model.known import Unknown
 from agent.model.memory import Memory
-from agent.model.observation import BucketSound, Observation
+from agent.model.observation import Observation
+from agent.model.snapshot import SnapshotName
+from agent.model.work import RescueLog
+
+OnThisInstance = StopEtcd | Quarantine | StampIdentity | StartEtcd | PutInPlace | BeginTask
 
 
 def object_to(decision: Decision, o: Observation, memory: Memory) -> tuple[str, ...]:
     """Every reason why this decision must not be carried out; empty for almost all."""
     match decision.action:
+        case RemoveMember() | AddLearner() | PromoteMember() | UpdatePeerUrl() | Disarm():
+            return _to_changing_the_cluster(decision.action, o, memory)
+        case StopEtcd() | Quarantine() | StampIdentity() | StartEtcd() | PutInPlace() | BeginTask():
+            return _to_changing_this_instance(decision.action, o, memory)
+        case CreateGeneration(record=record):
+            return to_creating(record, o, memory)
+        case WriteClaim(claim=claim):
+            return _to_claiming(claim, o)
+        case ExpireSnapshots(names=names):
+            return _to_expiring(names, o, memory)
+        case _:
+            return ()
+
+
+def _to_changing_the_cluster(action: MembershipChange | Disarm, o: Observation, memory: Memory) -> tuple[str, ...]:
+    match action:
         case RemoveMember(member=member):
             return _to_removing(member, o, memory)
         case AddLearner():
@@ -46,28 +73,36 @@ def object_to(decision: Decision, o: Observation, memory: Memory) -> tuple[str, 
             return _to_promoting(member, o)
         case UpdatePeerUrl(member=member):
             return _to_updating(member, o)
+        case Disarm(alarm=alarm):
+            return _to_disarming(alarm, o)
+        case _:
+            assert_never(action)
+
+
+def _to_changing_this_instance(action: OnThisInstance, o: Observation, memory: Memory) -> tuple[str, ...]:
+    match action:
+        case StopEtcd(why="rescue"):
+            return to_stopping_a_survivor(o)
         case StopEtcd() | Quarantine():
-            return _to_setting_aside(decision.action, o)
+            return _to_setting_aside(action, o)
         case StampIdentity(identity=identity):
             return _to_stamping(identity, o, memory)
         case StartEtcd(launch=launch):
             return _to_starting_new(o) if launch.state == "new" else _to_starting_existing(o)
-        case CreateGeneration(record=record):
-            return _to_creating(record, o, memory)
-        case WriteClaim(claim=claim):
-            return _to_claiming(claim, o)
-        case _:
+        case PutInPlace(nonce=nonce):
+            return _to_putting_in_place(nonce, o)
+        case BeginTask(task=RescueLog()):
+            return failing(etcd_has_stopped=isinstance(o.process, EtcdStopped))
+        case BeginTask():
             return ()
+        case _:
+            assert_never(action)
 
 
 def veto(decision: Decision, objections: tuple[str, ...]) -> Decision:
     """What is carried out instead of a decision that met objections."""
     because = f"vetoed ({decision.rule}: {decision.because}): {'; '.join(objections)}"
     return replace(decision, action=Wait(Blocker.VETO), because=because)
-
-
-def _failing(**demands: bool) -> tuple[str, ...]:
-    return tuple(name.replace("_", " ") + " is not so" for name, holds in demands.items() if not holds)
 
 
 def _entry(member: MemberId, o: Observation) -> Member | None:
@@ -83,7 +118,7 @@ def _to_removing(member: MemberId, o: Observation, memory: Memory) -> tuple[str,
     ours = entry.name == o.me.instance or (entry.name == "" and o.me.peer_url in entry.peer_urls)
     own = ours and isinstance(o.disk, Disk) and o.disk.data is not Data.PRESENT
     stopped = isinstance(o.process, EtcdStopped)
-    return _failing(
+    return failing(
         the_removed_one_is_dead_or_was_ours=entry.is_learner or _is_dead(entry, o, memory) or (own and stopped),
         the_removed_one_is_not_this_running_member=entry.name != o.me.instance or stopped,
         a_quorum_of_what_remains_answers=entry.is_learner or _remains(entry, o.membership, o),
@@ -116,7 +151,7 @@ def _to_adding(o: Observation) -> tuple[str, ...]:
     if not isinstance(o.membership, Membership) or not isinstance(o.disk, Disk):
         return ("no quorum stood behind a member list in this round",)
     identity = o.disk.identity
-    return _failing(
+    return failing(
         our_address_is_free=all(o.me.peer_url not in each.peer_urls for each in o.membership.members),
         the_identity_says_adding=identity is not None and identity.stage is Stage.ADDING,
         the_disk_has_no_data=o.disk.data is Data.EMPTY,
@@ -126,19 +161,19 @@ def _to_adding(o: Observation) -> tuple[str, ...]:
 
 def _to_promoting(member: MemberId, o: Observation) -> tuple[str, ...]:
     entry = _entry(member, o)
-    return _failing(it_is_a_learner_of_a_list_with_a_quorum=entry is not None and entry.is_learner)
+    return failing(it_is_a_learner_of_a_list_with_a_quorum=entry is not None and entry.is_learner)
 
 
 def _to_updating(member: MemberId, o: Observation) -> tuple[str, ...]:
     entry = _entry(member, o)
-    return _failing(it_is_a_voter_of_a_list_with_a_quorum=entry is not None and not entry.is_learner)
+    return failing(it_is_a_voter_of_a_list_with_a_quorum=entry is not None and not entry.is_learner)
 
 
 def _to_setting_aside(action: Action, o: Observation) -> tuple[str, ...]:
     """Only what is fenced is stopped or moved, and nothing is moved under a running etcd."""
     identity = o.disk.identity if isinstance(o.disk, Disk) else None
     still = isinstance(o.process, EtcdStopped) or isinstance(action, StopEtcd)
-    return _failing(
+    return failing(
         the_identity_is_fenced=identity is not None and identity.stage is Stage.FENCED,
         etcd_has_stopped=still,
     )
@@ -151,7 +186,7 @@ def _to_stamping(identity: Identity, o: Observation, memory: Memory) -> tuple[st
         return _to_fencing(o.disk.identity, o)
     before = o.disk.identity
     same_life = before is not None and (identity.nonce, identity.generation) == (before.nonce, before.generation)
-    return _failing(
+    return failing(
         no_data_changes_hands=same_life or o.disk.data is not Data.PRESENT,
         no_fenced_identity_comes_back=before is None or before.stage is not Stage.FENCED,
         the_generation_is_the_newest_we_know=memory.head is None
@@ -170,7 +205,7 @@ def _to_fencing(before: Identity | None, o: Observation) -> tuple[str, ...]:
         ours = [each for each in ours if before.member_id is not None or each.name == before.instance]
         absent = not ours and before.cluster_id in (None, o.membership.cluster_id)
         learner = bool(ours) and all(each.is_learner for each in ours)
-    return _failing(a_newer_generation_or_a_quorum_has_replaced_us=newer or absent or learner)
+    return failing(a_newer_generation_or_a_quorum_has_replaced_us=newer or absent or learner)
 
 
 def _to_starting_new(o: Observation) -> tuple[str, ...]:
@@ -178,13 +213,48 @@ def _to_starting_new(o: Observation) -> tuple[str, ...]:
     if not isinstance(o.disk, Disk) or not isinstance(o.head, GenerationRecord) or o.claim is None:
         return ("record, claim and disk are not all known",)
     identity, claimed = o.disk.identity, getattr(o.claim, "nonce", None)
-    return _failing(
+    return failing(
         etcd_has_stopped=isinstance(o.process, EtcdStopped),
         the_disk_has_no_data=o.disk.data is Data.EMPTY,
         the_claim_is_of_this_disk=identity is not None and identity.nonce == claimed,
         the_seat_was_not_given_up=identity is not None and identity.stage is Stage.STARTING,
         the_identity_is_of_the_head=identity is not None and identity.generation == o.head.generation,
         the_record_names_us_at_this_address=o.head.founders.get(o.me.instance) == o.me.peer_url,
+        nothing_is_to_be_restored_first=o.head.seed is None,
+    )
+
+
+def _to_putting_in_place(nonce: Nonce, o: Observation) -> tuple[str, ...]:
+    """What was restored becomes a founder's data: the same demands as for a start as `new`."""
+    if not isinstance(o.disk, Disk) or not isinstance(o.head, GenerationRecord) or o.claim is None:
+        return ("record, claim and disk are not all known",)
+    identity = o.disk.identity
+    return failing(
+        etcd_has_stopped=isinstance(o.process, EtcdStopped),
+        the_disk_has_no_data=o.disk.data is Data.EMPTY,
+        the_claim_is_of_this_disk=nonce == getattr(o.claim, "nonce", None),
+        it_was_restored_for_this_identity=identity is not None
+        and (identity.nonce, identity.stage) == (nonce, Stage.STARTING),
+        the_identity_is_of_the_head=identity is not None and identity.generation == o.head.generation,
+        the_record_names_us_at_this_address=o.head.founders.get(o.me.instance) == o.me.peer_url,
+    )
+
+
+def _to_expiring(names: tuple[SnapshotName, ...], o: Observation, memory: Memory) -> tuple[str, ...]:
+    if isinstance(o.snapshots, Unknown) or memory.head is None:
+        return ("which snapshots there are is not known",)
+    sound = [each.name for each in o.snapshots if each.usable and each.name not in names]
+    seed = "" if memory.head.seed is None else memory.head.seed.manifest
+    return failing(
+        a_newer_sound_one_stays=bool(sound) and all(name < max(sound) for name in names),
+        the_head_does_not_start_from_it=all(name.manifest_key != seed for name in names),
+    )
+
+
+def _to_disarming(alarm: Alarm, o: Observation) -> tuple[str, ...]:
+    return failing(
+        whoever_raised_it_is_no_member=isinstance(o.membership, Membership) and _entry(alarm.member, o) is None,
+        nobody_has_to_compare_the_data=alarm.kind is not AlarmKind.CORRUPT,
     )
 
 
@@ -193,7 +263,7 @@ def _to_starting_existing(o: Observation) -> tuple[str, ...]:
         return ("there is no identity to start under",)
     identity, head = o.disk.identity, o.head
     entry = None if identity.member_id is None else _entry(identity.member_id, o)
-    return _failing(
+    return failing(
         etcd_has_stopped=isinstance(o.process, EtcdStopped),
         the_identity_may_start=identity.stage is not Stage.FENCED,
         no_newer_generation_is_known=head is not None
@@ -203,36 +273,9 @@ def _to_starting_existing(o: Observation) -> tuple[str, ...]:
     )
 
 
-def _to_creating(record: GenerationRecord, o: Observation, memory: Memory) -> tuple[str, ...]:
-    if isinstance(o.reports, Unknown):
-        return ("the reports are not known",)
-    heard = {each.report.instance: each.report.peer_url for each in o.reports}
-    fleet = memory.fleet if isinstance(o.fleet, Unknown) else o.fleet
-    return _failing(
-        there_is_no_generation=o.head is None and record.generation == 1,
-        there_are_no_snapshots=o.snapshots_exist is False,
-        the_bucket_honours_preconditions=isinstance(o.bucket, BucketSound),
-        there_is_a_founder=len(record.founders) > 0,
-        every_founder_was_heard=all(heard.get(name) == url for name, url in record.founders.items()),
-        no_report_tells_of_data=not any(_holds_data(each, fleet) for each in o.reports),
-        this_disk_has_no_data=isinstance(o.disk, Disk) and o.disk.data is not Data.PRESENT,
-    )
-
-
-def _holds_data(filed: FiledReport, fleet: Fleet | None) -> bool:
-    """Data that can come back: not of an instance that ended, or that nobody lists and that fell silent."""
-    if filed.report.data == "none":
-        return False
-    states = {each.id: each.state for each in fleet.instances} if fleet is not None else {}
-    state = states.get(filed.report.instance)
-    if state is None:
-        return fleet is None or filed.age_seconds < 60
-    return state not in (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
-
-
 def _to_claiming(claim: Claim, o: Observation) -> tuple[str, ...]:
     head, identity = o.head, o.disk.identity if isinstance(o.disk, Disk) else None
-    return _failing(
+    return failing(
         no_claim_of_ours_exists=o.claim is None,
         the_record_names_us=isinstance(head, GenerationRecord) and o.me.instance in head.founders,
         the_disk_is_prepared=isinstance(o.disk, Disk) and o.disk.data is Data.EMPTY,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.decide.situation import Situation, do
-from agent.model.actions import CallHuman, Decision, StampIdentity, UpdatePeerUrl, WriteFormed
-from agent.model.cluster import MemberStatus
+from agent.model.actions import CallHuman, Decision, Disarm, StampIdentity, UpdatePeerUrl, WriteFormed
+from agent.model.cluster import AlarmKind, MemberStatus
 from agent.model.disk import Stage
 from agent.model.generation import Formed
 from agent.model.ids import InstanceId
@@ -61,4 +61,18 @@ def correct_own_address(s: Situation) -> Decision | None:
     if (identity.peer_url, identity.instance) != (s.me.peer_url, s.me.instance):
         settled = replace(identity, peer_url=s.me.peer_url, instance=s.me.instance)
         return do(StampIdentity(settled), "the cluster knows our new address")
+    return None
+
+
+def clear_an_inherited_alarm(s: Situation) -> Decision | None:
+    """A restored cluster still has the alarms of the members it was made of: a full database refuses writes for ever.
+
+    What is still true is raised again by the next write. A CORRUPT alarm is a human's, whoever raised it.
+    """
+    membership = s.o.membership
+    if not s.o.beside_the_leader or isinstance(membership, Unknown) or isinstance(s.o.alarms, Unknown):
+        return None
+    for alarm in s.o.alarms:
+        if alarm.kind is AlarmKind.NOSPACE and membership.find(alarm.member) is None:
+            return do(Disarm(alarm), f"member {alarm.member}, which raised {alarm.kind}, is of an older generation")
     return None

@@ -19,11 +19,16 @@ from agent.model.known import Unknown
 from agent.model.memory import Memory
 from agent.model.observation import Me, Observation
 from agent.model.policy import Policy
+from agent.model.work import Idle, Working
 
 OLD_ENOUGH = timedelta(hours=1)
 """Terminated instances stay in DescribeInstances for about an hour, and a new one may not be there yet."""
 
 LOOKS_ENOUGH = 2
+
+RETRY = timedelta(seconds=2)
+RETRY_AT_MOST = timedelta(minutes=1)
+"""Between tries of a task that keeps failing: a store that is out for an hour is asked often, and not hammered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,25 @@ class Situation:
             return self.o.fleet
         read_at, window = self.memory.fleet_read_at, 3 * self.policy.patient_trouble_interval
         return self.memory.fleet if read_at and self.o.now - read_at <= window else None
+
+    @property
+    def without_a_cluster(self) -> bool:
+        """No quorum has answered for longer than an election takes."""
+        since = self.memory.no_quorum_since
+        if since is None or not isinstance(self.o.membership, Unknown):
+            return False
+        return self.o.now - since >= self.policy.report_interval
+
+    @property
+    def task_is_due(self) -> bool:
+        """Whether the next task may begin: none is under way, and the last one's failure is long enough ago."""
+        work = self.o.work
+        if isinstance(work, Working):
+            return False
+        if isinstance(work, Idle) or work.trouble is None:
+            return True
+        doublings = max(0, min(self.memory.failures - 1, 10))
+        return self.o.now - work.at >= min(RETRY * 2.0**doublings, RETRY_AT_MOST)
 
     def own_entry(self, membership: Membership) -> Member | None:
         """Our line in the member list: by ID, or by the name under which we were founded."""

@@ -14,14 +14,16 @@ from agent.decide import (
     promoting,
     recovering,
     removing,
+    reporting,
     restarting,
     resting,
     settling,
+    snapshotting,
 )
 from agent.decide.situation import Situation, wait
 from agent.model.actions import Blocker, Decision
 from agent.model.known import Unknown
-from agent.model.memory import Memory
+from agent.model.memory import PROVEN_LOST, Memory
 from agent.model.observation import Observation
 from agent.model.policy import Policy
 
@@ -39,7 +41,7 @@ class Rule:
 RULES: tuple[Rule, ...] = (
     Rule("unsound-bucket", contradicting.refuse_an_unsound_bucket),
     Rule("garbled-record", contradicting.refuse_a_garbled_record),
-    Rule("file-report", assembling.file_report),
+    Rule("file-report", reporting.file_report),
     Rule("unsigned-data", contradicting.refuse_a_garbled_disk),
     Rule("foreign-cluster", contradicting.refuse_a_foreign_cluster),
     Rule("bucket-behind-disk", contradicting.refuse_a_bucket_behind_the_disk),
@@ -50,6 +52,8 @@ RULES: tuple[Rule, ...] = (
     Rule("fence-removed-member", fencing.fence_a_removed_member),
     Rule("stop-fenced", fencing.stop_what_is_fenced),
     Rule("quarantine-fenced", fencing.quarantine_what_is_fenced),
+    Rule(PROVEN_LOST, recovering.recover),
+    Rule("stay-down", recovering.stay_down),
     Rule("look-first", restarting.wait_for_a_look_at_the_head),
     Rule("back-off", restarting.back_off),
     Rule("tell-of-move", restarting.tell_the_quorum_of_a_move),
@@ -57,13 +61,18 @@ RULES: tuple[Rule, ...] = (
     Rule("stamp-membership", settling.stamp_membership),
     Rule("write-formed", settling.write_formed),
     Rule("correct-address", settling.correct_own_address),
+    Rule("clear-inherited-alarm", settling.clear_an_inherited_alarm),
     Rule("remove-departed", removing.remove_a_departed_member),
     Rule("remove-stalled-learner", removing.remove_a_stalled_learner),
     Rule("promote-myself", promoting.promote_myself),
     Rule("wait-for-quorum", recovering.wait_for_quorum),
     Rule("found", assembling.found_the_first_generation),
     Rule("start-as-founder", founding.start_as_a_founder),
+    Rule("give-up-seat", recovering.give_up_a_seat),
     Rule("join", joining.join),
+    Rule("take-snapshot", snapshotting.take_snapshot),
+    Rule("expire-snapshots", snapshotting.expire_snapshots),
+    Rule("drill", snapshotting.drill),
     Rule("rest", resting.rest),
 )
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agent.model.cluster import Alarm
 from agent.model.disk import Identity
 from agent.model.generation import Claim, Formed, GenerationRecord, Report
-from agent.model.ids import GenerationNumber, InstanceId, MemberId, PeerUrl
+from agent.model.ids import GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
+from agent.model.snapshot import SnapshotName
+from agent.model.work import Task
 
 
 class Blocker(StrEnum):
@@ -23,6 +26,8 @@ class Blocker(StrEnum):
     BACKOFF = "backoff"  # our etcd keeps ending: the next start is due later
     ADDRESS = "address"  # an address of ours that the member list holds for somebody else
     VETO = "veto"  # an objection to what the rules decided
+    RESCUE = "rescue"  # a survivor's log, or the newest snapshot, to be made ready for the next generation
+    RESTORE = "restore"  # this instance's data directory to be made from the generation's seed
     LEAVING = "leaving"  # the instance is being terminated: it joins nothing any more
 
 
@@ -145,9 +150,50 @@ class UpdatePeerUrl:
     peer_url: PeerUrl
 
 
+@dataclass(frozen=True, slots=True)
+class BeginTask:
+    """Begin a piece of work that outlasts this round; what comes of it is seen in the rounds that follow."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class PutInPlace:
+    """Make the data directory that was restored for this nonce the member's. `data/` must be empty."""
+
+    nonce: Nonce
+
+
+@dataclass(frozen=True, slots=True)
+class MarkBad:
+    """Leave word in the bucket that this snapshot was found wanting."""
+
+    name: SnapshotName
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireSnapshots:
+    """Delete these snapshots: manifest first, then data."""
+
+    names: tuple[SnapshotName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Disarm:
+    """Take back an alarm that came with the data from a member of an older generation."""
+
+    alarm: Alarm
+
+
 Idle = Rest | Wait | CallHuman
 Action = (
     Idle
+    | BeginTask
+    | PutInPlace
+    | MarkBad
+    | ExpireSnapshots
+    | Disarm
     | FileReport
     | CreateGeneration
     | WriteClaim

@@ -26,6 +26,19 @@ def voter_target(desired_capacity: int) -> int:
     return min(7, desired_capacity - (1 - desired_capacity % 2))
 
 
+def minor_of(version: str) -> tuple[int, int] | None:
+    """(3, 5) for `3.5.30`; None for what is not such a version."""
+    major, _, rest = version.partition(".")
+    minor = rest.split(".")[0].split("-")[0]
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
+
+
+def is_newer_minor(version: str, than: str) -> bool:
+    """Whether data of that version is too new for the other: etcd reads its own minor version's and older ones'."""
+    one, other = minor_of(version), minor_of(than)
+    return one is not None and other is not None and one > other
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """An entry of the member list. A member has no name until it was started for the first time."""

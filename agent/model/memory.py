@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from agent.model.actions import CallHuman, Decision, FileReport, Outcome, Rest, Result, StartEtcd, StopEtcd, Wait
-from agent.model.cluster import Answers, Membership, MemberStatus
+from agent.model.cluster import Answers, Membership, MemberStatus, is_newer_minor
 from agent.model.disk import EtcdRunning, EtcdStopped, Stage
 from agent.model.fleet import Fleet
 from agent.model.generation import Formed, GenerationRecord, Report
@@ -19,6 +19,8 @@ from agent.model.ids import InstanceId, MemberId
 from agent.model.known import NOT_ASKED, Unknown
 from agent.model.observation import BucketVerdict, Observation
 from agent.model.policy import Policy
+from agent.model.snapshot import DrillRecord, Listed, Manifest, SnapshotName
+from agent.model.work import Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,21 @@ class Memory:
     reported: Report | None = None
     """What we last filed, and know to be in the bucket since `reported_at`."""
     reported_at: datetime | None = None
+    leaderless_since: datetime | None = None
+    """Since when nobody here has seen a leader; kept while it cannot be told."""
+    named_since: Mapping[InstanceId, datetime] = field(default_factory=dict)
+    """Whom the head's documents and reports name as members, since when we know: EC2 is asked what became of them."""
+    proven_lost_at: datetime | None = None
+    """When the generation was last found to be lost for good: such a finding stays true."""
+    serving_since: datetime | None = None
+    snapshots: tuple[Listed, ...] | None = None  # as last listed
+    snapshots_read_at: datetime | None = None
+    manifest: Manifest | None = None  # the last one read
+    unfit: frozenset[SnapshotName] = frozenset()
+    """Snapshots that cannot be restored here, by their manifests: of a newer etcd than the installed one."""
+    last_drill_at: datetime | None = None  # by this instance's clock
+    failures: int = 0  # of tasks in a row
+    work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
     etcd_ended_at: datetime | None = None
     etcd_short_lives: int = 0
@@ -62,6 +79,9 @@ class Memory:
 
 
 SHORT_LIFE_SECONDS = 30
+
+PROVEN_LOST = "recover"
+"""The rule that speaks only where the generation is proven lost."""
 
 
 def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
@@ -73,9 +93,12 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     memory = _remember_fleet(memory, o, policy)
     memory = _remember_cluster(memory, o)
     memory = _remember_process(memory, o)
+    memory = _remember_loss(memory, o)
+    memory = _remember_snapshots(memory, o)
     return replace(
         memory,
         bucket=memory.bucket if isinstance(o.bucket, Unknown) else o.bucket,
+        serving_since=_since(memory.serving_since, o.now) if is_settled(o) else None,
         assembling_since=_assembling_since(memory.assembling_since, o),
         unsettled_since=None if is_settled(o) else unsettled_since,
     )
@@ -89,6 +112,8 @@ def forget_asking(memory: Memory) -> Memory:
 
 def remember_result(memory: Memory, decision: Decision, result: Result, now: datetime) -> Memory:
     """The memory after an action: what it may have changed is worth asking for again."""
+    if decision.rule == PROVEN_LOST:
+        memory = replace(memory, proven_lost_at=now)
     if isinstance(decision.action, Rest | Wait | CallHuman) or result.outcome is Outcome.REFUSED:
         return memory
     memory = forget_asking(memory)
@@ -178,6 +203,45 @@ def _learners(memory: Memory, membership: Membership, answers: Answers, now: dat
         learner.id: _progress(memory.learners.get(learner.id), answers.of.get(learner.id), now)
         for learner in membership.learners
     }
+
+
+def _remember_loss(memory: Memory, o: Observation) -> Memory:
+    """Since when there is no leader, and whom EC2 must be asked about before the generation may be called lost."""
+    if not isinstance(o.membership, Unknown) or o.leader_seen is True:
+        return replace(memory, leaderless_since=None, named_since={}, proven_lost_at=None)
+    since = memory.leaderless_since if isinstance(o.leader_seen, Unknown) else _since(memory.leaderless_since, o.now)
+    named = {name: memory.named_since.get(name, o.now) for name in sorted(_named(memory, o))}
+    return replace(memory, leaderless_since=since, named_since=named)
+
+
+def _named(memory: Memory, o: Observation) -> set[InstanceId]:
+    """The members that the head's record, `formed.json`, the newest manifest and the reports name; and reporters."""
+    found = set(memory.named_since)
+    if memory.head is not None:
+        found.update(memory.head.founders)
+    if memory.formed is not None:
+        found.update(memory.formed.voters.values())
+    if memory.manifest is not None:
+        found.update(InstanceId(each.name) for each in memory.manifest.members if each.name)
+    for each in () if isinstance(o.reports, Unknown) else o.reports:
+        found.add(each.report.instance)
+        found.update(InstanceId(entry.name) for entry in each.report.members if entry.name)
+    return found
+
+
+def _remember_snapshots(memory: Memory, o: Observation) -> Memory:
+    if not isinstance(o.snapshots, Unknown):
+        memory = replace(memory, snapshots=o.snapshots, snapshots_read_at=o.now)
+    if isinstance(o.manifest, Manifest):
+        newer = isinstance(o.etcd_version, str) and is_newer_minor(o.manifest.etcd_version, o.etcd_version)
+        unfit = memory.unfit | {o.manifest.name} if newer else memory.unfit
+        memory = replace(memory, manifest=o.manifest, unfit=unfit)
+    if isinstance(o.last_drill, DrillRecord):
+        memory = replace(memory, last_drill_at=o.now - timedelta(seconds=o.last_drill.age_seconds))
+    if isinstance(o.work, Ended) and o.work.at != memory.work_ended_at:
+        failures = 0 if o.work.trouble is None else memory.failures + 1
+        memory = replace(memory, failures=failures, work_ended_at=o.work.at)
+    return memory
 
 
 def _progress(before: Progress | None, status: MemberStatus | Unknown | None, now: datetime) -> Progress:

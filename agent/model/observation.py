@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 
-from agent.model.cluster import Answers, Membership, MemberStatus
+from agent.model.cluster import Alarm, Answers, Membership, MemberStatus
 from agent.model.disk import Disk, EtcdProcess
 from agent.model.fleet import Fleet
-from agent.model.generation import Claim, FiledReport, Formed, GenerationRecord
+from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord
 from agent.model.ids import InstanceId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
+from agent.model.members import Damaged, MemberEntry, Survey
+from agent.model.snapshot import DrillRecord, Listed, Manifest
+from agent.model.work import Idle, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,16 @@ class Observation:
     formed: Formed | Unknown | None = NOT_ASKED  # of the head
     claim: Claim | Unknown | None = NOT_ASKED  # our own, of the head
     reports: tuple[FiledReport, ...] | Unknown = NOT_ASKED  # for the head, or for generation 1
-    snapshots_exist: bool | Unknown = NOT_ASKED
+    exclusions: tuple[Exclusion, ...] | Unknown = NOT_ASKED  # for the head
+    snapshots: tuple[Listed, ...] | Unknown = NOT_ASKED  # oldest first
+    manifest: Manifest | Unknown | None = NOT_ASKED  # of the newest snapshot that the head could be restored from
+    survey: Survey | Damaged | Unknown = NOT_ASKED  # of our own data directory
+    own_list: tuple[MemberEntry, ...] | Unknown = NOT_ASKED  # what our own etcd has applied, without a quorum
+    leader_seen: bool | Unknown = NOT_ASKED  # by our own etcd or, without one, by any member that answers
+    alarms: tuple[Alarm, ...] | Unknown = NOT_ASKED
+    can_bump_revisions: bool | Unknown = NOT_ASKED
+    last_drill: DrillRecord | Unknown | None = NOT_ASKED  # None: there never was one
+    work: Work = field(default_factory=Idle)
     lifecycle_target: str | Unknown | None = NOT_ASKED  # IMDS target-lifecycle-state
 
     @property

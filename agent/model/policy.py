@@ -31,7 +31,18 @@ class Policy:
     join_timeout: timedelta = timedelta(minutes=2)  # a learner without progress is removed after this
     address_grace: timedelta = timedelta(seconds=10)  # for a quorum to take a new address before a restart
     restart_backoff_max: timedelta = timedelta(seconds=30)  # between starts of an etcd that keeps ending
+    snapshot_interval: timedelta = timedelta(minutes=5)  # what is lost at most where every disk is lost
+    keep_newest: int = 24  # snapshots
+    keep_hourly: int = 24
+    keep_daily: int = 7
+    drill_interval: timedelta = timedelta(days=1)  # 0: never
+    bump_revision: int = 1_000_000_000  # added to revisions at a restore, so that watchers notice; 0: not at all
+    metrics_port: int = 2381
 
     def client_url(self, private_ip: str) -> ClientUrl:
         """Where the etcd of the instance with this address answers clients."""
         return ClientUrl(f"{self.client_scheme}://{private_ip}:{self.client_port}")
+
+    def metrics_url(self, private_ip: str) -> str:
+        """Where the etcd of that instance tells its metrics: plain, and open even without a quorum."""
+        return f"http://{private_ip}:{self.metrics_port}/metrics"

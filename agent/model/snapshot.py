@@ -193,3 +193,38 @@ class Listed:
     @property
     def usable(self) -> bool:
         return self.committed and self.stored_bytes is not None and not self.bad
+
+
+@dataclass(frozen=True, slots=True)
+class DrillRecord:
+    """`drills/…json`: a snapshot was restored into a scratch etcd and compared with its manifest."""
+
+    name: SnapshotName
+    instance: InstanceId  # whose agent did it
+    passed: bool
+    detail: str  # what was compared, or what differed
+    duration_seconds: float
+    age_seconds: float = 0.0  # by the bucket's clock on both ends; not part of the document
+
+    @property
+    def key(self) -> str:
+        """One for each snapshot and instance, so that nothing is ever written over."""
+        return f"drills/{str(self.name).removeprefix('snapshots/')}-{self.instance}.json"
+
+    def to_json(self) -> str:
+        return dump(
+            snapshot=str(self.name),
+            instance=self.instance,
+            passed=self.passed,
+            detail=self.detail,
+            duration_milliseconds=round(self.duration_seconds * 1000),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> DrillRecord:
+        doc = Document(text)
+        name = SnapshotName.parse(doc.text("snapshot"))
+        if name is None:
+            raise ValueError(f"field 'snapshot': expected a snapshot's name, got {doc.text('snapshot')!r}")
+        took = doc.integer("duration_milliseconds") / 1000
+        return cls(name, InstanceId(doc.text("instance")), doc.flag("passed"), doc.text("detail"), took)

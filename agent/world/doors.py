@@ -21,7 +21,7 @@ from agent.model.ids import ClientUrl, GenerationNumber, InstanceId, MemberId, N
 from agent.model.known import Unknown
 from agent.model.members import Damaged, MemberEntry, Survey
 from agent.model.observation import BucketVerdict, Me
-from agent.model.snapshot import Listed, Manifest, SnapshotName
+from agent.model.snapshot import DrillRecord, Listed, Manifest, SnapshotName
 from agent.model.work import Task, Work
 
 
@@ -107,6 +107,14 @@ class Bucket(Protocol):
 
     def mark_bad(self, name: SnapshotName, why: str) -> None:
         """Leave word beside a snapshot that it was read and found wanting. Nothing is deleted."""
+        ...
+
+    def expire(self, names: Sequence[SnapshotName]) -> None:
+        """Delete: manifest first, then data. Only below this cluster's own `snapshots/`."""
+        ...
+
+    def last_drill(self) -> DrillRecord | None:
+        """The newest, with its age. None: there never was one."""
         ...
 
     def exclusions(self, generation: GenerationNumber) -> tuple[Exclusion, ...]:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from agent.model.actions import Launch
+from agent.model.cluster import minor_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +104,6 @@ def _of_version(version: str) -> dict[str, str]:
             return {"ETCD_FEATURE_GATES": "InitialCorruptCheck=true,CompactHashCheck=true"}
         case _:
             return {}
-
-
-def minor_of(version: str) -> tuple[int, int] | None:
-    """(3, 5) for `3.5.30`; None for what is not such a version."""
-    major, _, rest = version.partition(".")
-    minor = rest.split(".")[0].split("-")[0]
-    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
 
 
 def _tls(tls: ServerTls) -> Mapping[str, str]:

@@ -1,0 +1,47 @@
+"""What a generation that is lost can be restored from: which survivor, or which snapshot.
+
+Survivors come first, because a log holds what no snapshot has yet. Among them, raft's own rule: the log with the
+higher last term, then the longer one, is the more complete. It must reach whatever anybody knows to be committed.
+(The current term says nothing: a member that was cut off for an hour has the highest, and the shortest log.)
+
+Of snapshots, only those of the generation itself, and of its own past: what its seed was, and what is older than
+that. What a fenced lineage went on to write after its successor began is nobody's past, whatever its revision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from agent.model.generation import GenerationRecord, Holding, Report
+from agent.model.snapshot import MANIFEST, Listed, SnapshotName
+
+
+def best_survivor(reports: Iterable[Report]) -> Report | None:
+    """Whose log to use. None: nobody's can be."""
+    sound = [each for each in reports if each.data is Holding.INTACT and each.position is not None]
+    committed = max((each.position.committed_index for each in sound if each.position), default=0)
+    able = [each for each in sound if each.position and each.position.last_index >= committed and not each.trouble]
+    return max(able, key=_completeness, default=None)
+
+
+def _completeness(report: Report) -> tuple[int, int, bool, str]:
+    assert report.position is not None
+    return report.position.last_term, report.position.last_index, report.running, report.instance
+
+
+def seed_of(record: GenerationRecord) -> SnapshotName | None:
+    """The snapshot that a generation started from; None for none, or one made elsewhere under another name."""
+    return None if record.seed is None else SnapshotName.parse(record.seed.manifest.removesuffix(MANIFEST))
+
+
+def best_snapshot(
+    record: GenerationRecord, listed: Iterable[Listed], unfit: frozenset[SnapshotName]
+) -> SnapshotName | None:
+    """The newest that this generation can be restored from, by generation and then by revision."""
+    names = [each.name for each in listed if each.usable and each.name not in unfit]
+    return max((name for name in names if _is_of_its_past(name, record)), default=None)
+
+
+def _is_of_its_past(name: SnapshotName, record: GenerationRecord) -> bool:
+    seed = seed_of(record)
+    return name.generation == record.generation or (seed is not None and name <= seed)
