@@ -12,12 +12,17 @@ from typing import assert_never
 from agent.model.actions import (
     Action,
     AddLearner,
+    BeginTask,
     CallHuman,
     CreateGeneration,
+    Disarm,
+    ExpireSnapshots,
     FileReport,
+    MarkBad,
     MembershipChange,
     Outcome,
     PromoteMember,
+    PutInPlace,
     Quarantine,
     RemoveMember,
     Rest,
@@ -37,6 +42,8 @@ from agent.world.doors import Bucket, Etcd, Host, World
 
 DONE = Result(Outcome.DONE)
 
+InTheBucket = FileReport | CreateGeneration | WriteClaim | WriteFormed | MarkBad | ExpireSnapshots
+
 
 def act(world: World, action: Action, o: Observation) -> Result:
     """Carry out one action that was decided on this observation."""
@@ -52,17 +59,19 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
     match action:
         case Rest() | Wait() | CallHuman():
             return DONE
-        case FileReport() | CreateGeneration() | WriteClaim() | WriteFormed():
+        case FileReport() | CreateGeneration() | WriteClaim() | WriteFormed() | MarkBad() | ExpireSnapshots():
             return _write(world.bucket, action)
-        case StampIdentity() | StartEtcd() | StopEtcd() | Quarantine():
+        case StampIdentity() | StartEtcd() | StopEtcd() | Quarantine() | PutInPlace():
             return _done(lambda: _prepare(world.host, action))
-        case AddLearner() | PromoteMember() | RemoveMember() | UpdatePeerUrl():
+        case AddLearner() | PromoteMember() | RemoveMember() | UpdatePeerUrl() | Disarm():
             return _done(lambda: _change(world.etcd, action, o))
+        case BeginTask(task=task):
+            return _done(lambda: world.workshop.begin(task))
         case _:
             assert_never(action)
 
 
-def _write(bucket: Bucket, action: FileReport | CreateGeneration | WriteClaim | WriteFormed) -> Result:
+def _write(bucket: Bucket, action: InTheBucket) -> Result:
     """To the bucket; what decides is written once, so losing a race is an answer and not an error."""
     match action:
         case FileReport(generation=generation, report=report):
@@ -73,11 +82,15 @@ def _write(bucket: Bucket, action: FileReport | CreateGeneration | WriteClaim | 
             return _once(bucket.write_claim(generation, claim), "a claim with another nonce exists")
         case WriteFormed(generation=generation, formed=formed):
             return _once(bucket.write_formed(generation, formed), "formed.json says something else")
+        case MarkBad(name=name, why=why):
+            return _done(lambda: bucket.mark_bad(name, why))
+        case ExpireSnapshots(names=names):
+            return _done(lambda: bucket.expire(names))
         case _:
             assert_never(action)
 
 
-def _prepare(host: Host, action: StampIdentity | StartEtcd | StopEtcd | Quarantine) -> None:
+def _prepare(host: Host, action: StampIdentity | StartEtcd | StopEtcd | Quarantine | PutInPlace) -> None:
     """On this instance: its disk and its etcd process."""
     match action:
         case StampIdentity(identity=identity, prepare=prepare):
@@ -88,11 +101,13 @@ def _prepare(host: Host, action: StampIdentity | StartEtcd | StopEtcd | Quaranti
             host.stop()
         case Quarantine(why=why):
             host.quarantine(why)
+        case PutInPlace(nonce=nonce):
+            host.put_in_place(nonce)
         case _:
             assert_never(action)
 
 
-def _change(etcd: Etcd, action: MembershipChange, o: Observation) -> None:
+def _change(etcd: Etcd, action: MembershipChange | Disarm, o: Observation) -> None:
     """The cluster's membership, through the member that the list was read from: a quorum stands behind it."""
     assert isinstance(o.membership, Membership), "no membership change without a list (objections)"
     endpoint = o.membership.via
@@ -105,6 +120,8 @@ def _change(etcd: Etcd, action: MembershipChange, o: Observation) -> None:
             etcd.remove(endpoint, member)
         case UpdatePeerUrl(member=member, peer_url=url):
             etcd.update_peer_url(endpoint, member, url)
+        case Disarm(alarm=alarm):
+            etcd.disarm(endpoint, alarm)
         case _:
             assert_never(action)
 

@@ -18,6 +18,7 @@ from agent.model.memory import Memory, remember, remember_result
 from agent.model.observation import Me, Observation
 from agent.model.policy import Policy
 from agent.model.round import Round
+from agent.model.work import Working
 from agent.observe import observe
 from agent.world.doors import World
 
@@ -50,6 +51,8 @@ def pace(decision: Decision, result: Result, o: Observation, memory: Memory, pol
         return _resting(o, memory, policy)
     if isinstance(decision.action, CallHuman):
         return policy.patient_interval
+    if isinstance(o.work, Working) and isinstance(decision.action, Wait):
+        return growing(o.work.since, o.now, policy.busy_interval, policy.patient_interval)
     if isinstance(decision.action, Wait) or result.outcome is not Outcome.DONE:
         return waiting_interval(o, memory, policy)
     return timedelta(0)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from agent.decide import Ask, worth_asking
+from agent.decide.seeding import manifest_wanted
 from agent.model.cluster import Answers, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdRunning
 from agent.model.faults import Refused, Unavailable
@@ -51,9 +52,11 @@ def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation
         lifecycle_target=ask(world.metadata.target_lifecycle_state) if Ask.LIFECYCLE in asks else NOT_ASKED,
     )
     o = _with_documents(world, o, memory)
-    if Ask.OTHERS not in asks or o.head is None or o.formed is None:
-        return o  # where nothing has formed there is no list to ask for, and an etcd that starts keeps callers waiting
-    return _with_others(world, o, memory, policy)
+    if Ask.OTHERS in asks and o.head is not None and o.formed is not None:
+        # where nothing has formed there is no list to ask for, and an etcd that starts keeps callers waiting
+        o = _with_others(world, o, memory, policy)
+    o = _with_snapshots(world, o, asks, memory)
+    return _with_assembly(world, o, asks, memory, policy)
 
 
 def _near(world: World, me: Me, policy: Policy) -> Observation:
@@ -66,15 +69,23 @@ def _near(world: World, me: Me, policy: Policy) -> Observation:
         disk=ask(world.host.disk),
         etcd_version=ask(world.host.etcd_version),
         process=process,
+        work=world.workshop.state(),
     )
     if not isinstance(process, EtcdRunning):
-        return near
+        return replace(near, leader_seen=False)
     endpoint = policy.client_url(me.private_ip)
     local = ask(lambda: world.etcd.status(endpoint))
-    near = replace(near, local=local)
+    near = replace(near, local=local, leader_seen=_leader_seen(world, local, policy.metrics_url(me.private_ip)))
     if not isinstance(local, MemberStatus) or local.is_learner or local.leader is None:
         return near
     return replace(near, membership=ask(lambda: world.etcd.membership(endpoint)))
+
+
+def _leader_seen(world: World, local: MemberStatus | Unknown, metrics_url: str) -> bool | Unknown:
+    """A second witness where the first cannot be asked: a certificate of ours that expired is no lost quorum."""
+    if isinstance(local, MemberStatus):
+        return local.leader is not None
+    return ask(lambda: world.etcd.has_leader(metrics_url))
 
 
 def _bucket(world: World, asks: frozenset[Ask], memory: Memory) -> BucketVerdict | Unknown:
@@ -101,13 +112,12 @@ def _fleet(world: World, asks: frozenset[Ask], near: Observation, memory: Memory
         return NOT_ASKED
     known = near.membership if isinstance(near.membership, Membership) else memory.membership
     names = frozenset(InstanceId(each.name) for each in known.members if each.started) if known else frozenset()
+    names |= frozenset(memory.named_since)
     return ask(lambda: world.cloud.fleet(names, groups_are_due(memory, near.now, policy)))
 
 
 def _with_documents(world: World, o: Observation, memory: Memory) -> Observation:
     """What the bucket holds beside the head. Documents are written once: those seen are not read again."""
-    if o.head is None:
-        return _with_assembly(world, o)
     record = memory.head if isinstance(o.head, Unknown) else o.head
     if record is None:
         return o
@@ -121,22 +131,69 @@ def _with_documents(world: World, o: Observation, memory: Memory) -> Observation
     return o
 
 
-def _with_assembly(world: World, o: Observation) -> Observation:
-    """Before the first generation: who else is here, and whether something is here that should not be."""
-    return replace(
+def _with_snapshots(world: World, o: Observation, asks: frozenset[Ask], memory: Memory) -> Observation:
+    """Which snapshots there are, and the manifest of the one that matters: manifests are written once, too."""
+    if o.head is None or Ask.SNAPSHOTS in asks:
+        o = replace(o, snapshots=ask(world.bucket.snapshots))
+    record = memory.head if isinstance(o.head, Unknown) else o.head
+    name = None if record is None else manifest_wanted(record, o, memory.unfit)
+    if name is None:
+        return o
+    if memory.manifest is not None and memory.manifest.name == name:
+        return replace(o, manifest=memory.manifest)
+    return replace(o, manifest=ask(lambda: world.bucket.manifest(name)))
+
+
+def _with_assembly(world: World, o: Observation, asks: frozenset[Ask], memory: Memory, policy: Policy) -> Observation:
+    """Before the first generation, and where a quorum is lost: who else is here, and with what."""
+    if o.head is None:
+        return replace(o, reports=ask(lambda: world.bucket.reports(FIRST)))
+    o = replace(
         o,
-        reports=ask(lambda: world.bucket.reports(FIRST)),
-        snapshots_exist=ask(world.bucket.snapshots_exist),
+        alarms=ask(partial(world.etcd.alarms, o.membership.via))
+        if Ask.ALARMS in asks and isinstance(o.membership, Membership)
+        else NOT_ASKED,
+        last_drill=ask(world.bucket.last_drill) if Ask.DRILL in asks else NOT_ASKED,
     )
+    record = memory.head if isinstance(o.head, Unknown) else o.head
+    if record is None or isinstance(o.membership, Membership):
+        return o
+    if record.seed is not None or Ask.ASSEMBLY in asks:
+        o = replace(o, can_bump_revisions=ask(world.host.can_bump_revisions))
+    if Ask.ASSEMBLY not in asks:
+        return o
+    o = replace(
+        o,
+        reports=ask(lambda: world.bucket.reports(record.generation)),
+        exclusions=ask(lambda: world.bucket.exclusions(record.generation)),
+    )
+    return _with_our_own(world, o, policy)
+
+
+def _with_our_own(world: World, o: Observation, policy: Policy) -> Observation:
+    """What our own data says by itself: its files and, where it answers, its etcd."""
+    if not isinstance(o.disk, Disk) or o.disk.data is not Data.PRESENT:
+        return o
+    o = replace(o, survey=ask(world.host.survey))
+    if not isinstance(o.local, MemberStatus):
+        return o
+    return replace(o, own_list=ask(partial(world.etcd.members_locally, policy.client_url(o.me.private_ip))))
 
 
 def _with_others(world: World, o: Observation, memory: Memory, policy: Policy) -> Observation:
     """The other members' status; and the member list through one of them where our own etcd gives none."""
     endpoints = _endpoints(o, memory, policy)
     statuses = world.etcd.statuses(endpoints) if endpoints else {}  # a list of ghosts has nobody to ask
+    if _somebody_sees_a_leader(statuses, _cluster_id(o, memory)):
+        o = replace(o, leader_seen=True)
     if isinstance(o.membership, Unknown):
         o = replace(o, membership=_membership_through(world, o, memory, statuses))
     return replace(o, answers=_answers(o, statuses))
+
+
+def _somebody_sees_a_leader(statuses: Statuses, ours: ClusterId | None) -> bool:
+    said = [each for each in statuses.values() if isinstance(each, MemberStatus)]
+    return any(each.leader is not None and each.cluster_id == (ours or each.cluster_id) for each in said)
 
 
 def _endpoints(o: Observation, memory: Memory, policy: Policy) -> Sequence[ClientUrl]:

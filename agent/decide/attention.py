@@ -10,11 +10,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from agent.decide.snapshotting import is_up_to_date, newest_of, turn_of
 from agent.model.cluster import Membership, MemberStatus, voter_target
 from agent.model.disk import Data, Disk, EtcdRunning, Stage
 from agent.model.memory import Memory, is_settled
 from agent.model.observation import Observation
 from agent.model.policy import Policy
+from agent.model.work import Drill, Ended, Working
 
 SHARE_OF_THE_WAIT = 1 / 50
 """Who has waited for a minute looks every 1.2 s, who has waited for ten looks every 12 s: bounded by the policy."""
@@ -28,6 +30,10 @@ class Ask(StrEnum):
     FLEET = "fleet"
     LIFECYCLE = "lifecycle_target"
     OTHERS = "others"  # the other members, for the member list
+    ASSEMBLY = "reports"  # what the others report, and everything that the proof of a loss needs
+    SNAPSHOTS = "snapshots"
+    DRILL = "last_drill"
+    ALARMS = "alarms"
 
 
 def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset[Ask]:
@@ -38,6 +44,10 @@ def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset
         Ask.FLEET: _fleet_every(near, memory, policy),
         Ask.LIFECYCLE: None if _has_data(near) else policy.busy_interval,
         Ask.OTHERS: timedelta(0) if _needs_others(near) else None,
+        Ask.ASSEMBLY: timedelta(0) if without_a_cluster(near, memory, policy) else None,
+        Ask.SNAPSHOTS: _snapshots_every(near, memory, policy),
+        Ask.DRILL: _drill_every(near, memory, policy),
+        Ask.ALARMS: policy.patient_interval if _told_of_alarms(near) else None,
     }
     return frozenset(ask for ask, every in wanted.items() if every is not None and _due(ask, every, near, memory))
 
@@ -48,12 +58,67 @@ def _due(ask: Ask, every: timedelta, near: Observation, memory: Memory) -> bool:
 
 
 def _head_every(near: Observation, memory: Memory, policy: Policy) -> timedelta:
+    if _long_without_a_leader(near, memory, policy):
+        return timedelta(0)  # it may be proven lost in any round, or replaced already
     told = memory.head is not None and memory.formed is not None  # else somebody waits for us to write formed.json
     if told and (is_settled(near) or is_spare(near, memory)):
         return policy.head_interval
     if isinstance(near.process, EtcdRunning) and not _never_stamped(near):
         return policy.patient_interval  # serving or trying to: a newer head would fence us
     return timedelta(0)  # in every round: the rounds themselves come ever less often
+
+
+def without_a_cluster(near: Observation, memory: Memory, policy: Policy) -> bool:
+    """No quorum for longer than an election takes: time to tell the others, and to hear them."""
+    since = memory.no_quorum_since
+    if since is None or isinstance(near.membership, Membership):
+        return False
+    return near.now - since >= policy.report_interval
+
+
+def _recovering(near: Observation, memory: Memory, policy: Policy) -> bool:
+    """Proven lost a moment ago: every fact of the proof is wanted again in every round."""
+    at = memory.proven_lost_at
+    return at is not None and near.now - at <= 2 * policy.patient_interval
+
+
+def _snapshots_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
+    """A settled voter lists them when, by the last listing and the clock, it may be its turn to take one.
+
+    Whoever is without a cluster lists them in every round.
+    """
+    if not is_settled(near):
+        return timedelta(0) if without_a_cluster(near, memory, policy) else None
+    turn = turn_of(near.membership, near.local)
+    if turn is None or isinstance(near.work, Working):
+        return None
+    newest = newest_of(memory.head, memory.snapshots) if memory.head and memory.snapshots else None
+    if newest is None or memory.snapshots_read_at is None:
+        return policy.patient_interval
+    if isinstance(near.work, Ended) and near.work.at > memory.snapshots_read_at:
+        return timedelta(0)  # what it made is to be seen, and what it made superfluous
+    age = timedelta(seconds=newest.age_seconds) + (near.now - memory.snapshots_read_at)
+    due = age >= policy.snapshot_interval * (1 + turn / 2)
+    if not due or is_up_to_date(near.local, memory.manifest, newest):
+        return policy.drill_interval if turn == 0 and policy.drill_interval else None
+    return policy.patient_interval
+
+
+def _drill_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
+    """Whoever is first to take snapshots looks when the last drill was, once, and again when the next is due."""
+    every = policy.drill_interval
+    if not every or not is_settled(near) or turn_of(near.membership, near.local) != 0:
+        return None
+    if isinstance(near.work, Ended) and isinstance(near.work.task, Drill):
+        return policy.patient_interval
+    last = memory.last_drill_at
+    return policy.patient_interval if last is not None and near.now - last >= every else every
+
+
+def _told_of_alarms(near: Observation) -> bool:
+    """Beside the leader, and etcd's own Status speaks of a full database."""
+    status = near.local
+    return near.beside_the_leader and isinstance(status, MemberStatus) and any("NOSPACE" in e for e in status.errors)
 
 
 def waiting_interval(o: Observation, memory: Memory, policy: Policy) -> timedelta:
@@ -67,14 +132,22 @@ def growing(since: datetime | None, now: datetime, least: timedelta, most: timed
     return max(least, min(most, waited * SHARE_OF_THE_WAIT))
 
 
+def _long_without_a_leader(near: Observation, memory: Memory, policy: Policy) -> bool:
+    since = memory.leaderless_since
+    long = since is not None and near.now - since >= policy.leaderless_grace
+    return long and not isinstance(near.membership, Membership)
+
+
 def _fleet_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
+    if _recovering(near, memory, policy):
+        return timedelta(0)
     if is_settled(near):
         if not near.beside_the_leader:
             return None
         return _troubled(memory, near, policy) or policy.fleet_interval
     if is_spare(near, memory):
         return policy.fleet_interval
-    if _restarts_in_place(near) and memory.etcd_short_lives == 0:
+    if _restarts_in_place(near) and memory.etcd_short_lives == 0 and not without_a_cluster(near, memory, policy):
         return None  # an etcd that keeps ending may have been removed: those who can tell are where EC2 says
     return _trouble_interval(memory.unsettled_since, near, policy)
 

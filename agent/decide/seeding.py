@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agent.model.generation import GenerationRecord, Holding, Report
+from agent.model.disk import Data, Disk
+from agent.model.generation import Claim, GenerationRecord, Holding, Report
+from agent.model.known import Unknown
+from agent.model.observation import Observation
 from agent.model.snapshot import MANIFEST, Listed, SnapshotName
 
 
@@ -45,3 +48,16 @@ def best_snapshot(
 def _is_of_its_past(name: SnapshotName, record: GenerationRecord) -> bool:
     seed = seed_of(record)
     return name.generation == record.generation or (seed is not None and name <= seed)
+
+
+def manifest_wanted(record: GenerationRecord, o: Observation, unfit: frozenset[SnapshotName]) -> SnapshotName | None:
+    """Whose manifest this round needs: the seed's for a founder that is to restore it, else the newest snapshot's."""
+    without_data = isinstance(o.disk, Disk) and o.disk.data is not Data.PRESENT
+    if without_data and o.me.instance in record.founders and isinstance(o.claim, Claim) and not _is_spent(o, o.claim):
+        return seed_of(record)
+    return None if isinstance(o.snapshots, Unknown) else best_snapshot(record, o.snapshots, unfit)
+
+
+def _is_spent(o: Observation, claim: Claim) -> bool:
+    identity = o.disk.identity if isinstance(o.disk, Disk) else None
+    return identity is None or identity.nonce != claim.nonce

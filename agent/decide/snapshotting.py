@@ -67,10 +67,10 @@ def _is_due(s: Situation, record: GenerationRecord, listed: tuple[Listed, ...], 
         return since is not None and s.o.now - since >= patience
     if timedelta(seconds=newest.age_seconds) < s.policy.snapshot_interval + patience:
         return False
-    return not _is_up_to_date(s.o.local, s.o.manifest, newest)
+    return not is_up_to_date(s.o.local, s.o.manifest, newest)
 
 
-def _is_up_to_date(local: MemberStatus | Unknown, manifest: Manifest | Unknown | None, newest: Listed) -> bool:
+def is_up_to_date(local: MemberStatus | Unknown, manifest: Manifest | Unknown | None, newest: Listed) -> bool:
     """Nothing was written since: not a key, not a lease, not a member."""
     if isinstance(local, Unknown) or not isinstance(manifest, Manifest) or manifest.name != newest.name:
         return False

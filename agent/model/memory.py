@@ -10,7 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 
-from agent.model.actions import CallHuman, Decision, FileReport, Outcome, Rest, Result, StartEtcd, StopEtcd, Wait
+from agent.model.actions import (
+    BeginTask,
+    CallHuman,
+    Decision,
+    FileReport,
+    Outcome,
+    Rest,
+    Result,
+    StartEtcd,
+    StopEtcd,
+    Wait,
+)
 from agent.model.cluster import Answers, Membership, MemberStatus, is_newer_minor
 from agent.model.disk import EtcdRunning, EtcdStopped, Stage
 from agent.model.fleet import Fleet
@@ -116,6 +127,8 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
         memory = replace(memory, proven_lost_at=now)
     if isinstance(decision.action, Rest | Wait | CallHuman) or result.outcome is Outcome.REFUSED:
         return memory
+    if isinstance(decision.action, BeginTask):
+        return memory  # nothing has changed yet
     memory = forget_asking(memory)
     if isinstance(decision.action, FileReport) and result.outcome is Outcome.DONE:
         return replace(memory, reported=decision.action.report, reported_at=now)
