@@ -195,14 +195,22 @@ class Listed:
         return self.committed and self.stored_bytes is not None and not self.bad
 
 
+class DrillResult(StrEnum):
+    """What became of a drill. Bounded, because it is a metric label."""
+
+    PASSED = "passed"
+    FAILED = "failed"  # it does not restore, or not to what its manifest says
+    SKIPPED = "skipped"  # not tried, for lack of room
+
+
 @dataclass(frozen=True, slots=True)
 class DrillRecord:
     """`drills/…json`: a snapshot was restored into a scratch etcd and compared with its manifest."""
 
     name: SnapshotName
     instance: InstanceId  # whose agent did it
-    passed: bool
-    detail: str  # what was compared, or what differed
+    result: DrillResult
+    detail: str  # what was compared, what differed, or why not
     duration_seconds: float
     age_seconds: float = 0.0  # by the bucket's clock on both ends; not part of the document
 
@@ -215,7 +223,7 @@ class DrillRecord:
         return dump(
             snapshot=str(self.name),
             instance=self.instance,
-            passed=self.passed,
+            result=self.result.value,
             detail=self.detail,
             duration_milliseconds=round(self.duration_seconds * 1000),
         )
@@ -227,4 +235,4 @@ class DrillRecord:
         if name is None:
             raise ValueError(f"field 'snapshot': expected a snapshot's name, got {doc.text('snapshot')!r}")
         took = doc.integer("duration_milliseconds") / 1000
-        return cls(name, InstanceId(doc.text("instance")), doc.flag("passed"), doc.text("detail"), took)
+        return cls(name, InstanceId(doc.text("instance")), DrillResult(doc.text("result")), doc.text("detail"), took)
