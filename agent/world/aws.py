@@ -123,6 +123,7 @@ class Aws:
             read_timeout=silence.total_seconds(),
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=at_once,
+            response_checksum_validation="when_required",  # whoever reads a snapshot compares digests of his own
         )
         with self._making:
             client = self._new_client("s3", self._config.merge(bulk))

@@ -60,6 +60,7 @@ OURS = frozenset(
 
 DENIED = frozenset(
     {
+        "403",  # the answer to a HEAD has no words
         "AccessDenied",
         "AccessDeniedException",
         "AccountProblem",
