@@ -182,10 +182,23 @@ class Etcd:
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
-    """How often the data is saved."""
+    """How often the data is saved, for how long, and how a restore goes about it."""
 
     interval: timedelta = setting(
         _span("10s", "7d"), timedelta(minutes=5), "what is lost at most when every disk of the cluster is lost at once"
+    )
+    keep_newest: int = setting(Whole(1, 10_000, "snapshots"), 24, "the newest of them are kept, whatever their age")
+    keep_hourly: int = setting(Whole(0, 10_000, "hours"), 24, "the last of each of so many hours is kept, too")
+    keep_daily: int = setting(Whole(0, 10_000, "days"), 7, "the last of each of so many days is kept, too")
+    drill_interval: timedelta = setting(
+        _span("0s", "90d"),
+        timedelta(days=1),
+        'how often the newest is restored into a scratch etcd and compared; "0s": never, and nobody knows if it would',
+    )
+    bump_revision: int = setting(
+        Whole(0, 1 << 50, "revisions"),
+        1_000_000_000,
+        "a restore raises revisions by so much, lest watchers miss writes unawares (etcd 3.5.10 and later); 0: not at all",
     )
 
 

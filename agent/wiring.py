@@ -17,14 +17,17 @@ from agent.world.clock import SystemClock
 from agent.world.disk import DataRoot
 from agent.world.doors import World
 from agent.world.ec2 import Ec2Cloud
+from agent.world.errands import Errands, Workplace
 from agent.world.etcd import Deadlines, EtcdDoor
 from agent.world.etcd_channels import TlsFiles
 from agent.world.etcd_launch import EtcdSettings, ServerTls
 from agent.world.host import InstanceHost
 from agent.world.imds import Imds, endpoint_from
+from agent.world.snapshot_store import SnapshotStore
 from agent.world.supervisor import Supervisor
 from agent.world.supervisor_process import ProcessSupervisor
 from agent.world.supervisor_systemd import SystemdSupervisor
+from agent.world.workshop import ThreadWorkshop
 
 
 class Counting(Protocol):
@@ -52,6 +55,8 @@ class Wired:
     world: World
     policy: Policy
     me: Me
+    errands: Errands
+    store: SnapshotStore
 
 
 def metadata(settings: Settings, counting: Counting) -> Imds:
@@ -69,15 +74,26 @@ def wire(settings: Settings, counting: Counting | None = None, stop: threading.E
     region = os.environ.get("AWS_REGION") or imds.region()
     aws = Aws(region, timing.aws_connect_timeout, timing.aws_read_timeout, counting.aws_call)
     deadlines = Deadlines(timing.etcd_status_timeout, timing.etcd_read_timeout, timing.etcd_membership_timeout)
+    where = (storage.bucket, storage.prefix, settings.cluster.name, storage.kms_key_id)
+    bucket, store = S3Bucket(aws, *where), SnapshotStore(aws, *where)
+    etcd = EtcdDoor(_client_tls(settings), deadlines, counting.etcd_call)
+    patient = SystemClock()  # not ended by a stop: what was begun is waited for
+    disk = DataRoot(settings.etcd.data_root, patient)
+    chosen = policy(settings)
+    place = Workplace(
+        settings.cluster.name, me.instance, __version__, chosen.client_url(me.private_ip), settings.etcd.binary
+    )
+    errands = Errands(place, patient, bucket, store, etcd, disk)
     world = World(
         clock=SystemClock(stop),
         metadata=imds,
         cloud=Ec2Cloud(aws, me.instance, settings.discovery.tags),
-        bucket=S3Bucket(aws, storage.bucket, storage.prefix, settings.cluster.name, storage.kms_key_id),
-        etcd=EtcdDoor(_client_tls(settings), deadlines, counting.etcd_call),
-        host=_host(settings, me),
+        bucket=bucket,
+        etcd=etcd,
+        host=_host(settings, me, disk, patient),
+        workshop=ThreadWorkshop(errands.run, patient),
     )
-    return Wired(world, policy(settings), me)
+    return Wired(world, chosen, me, errands, store)
 
 
 def _client_tls(settings: Settings) -> TlsFiles | None:
@@ -94,9 +110,8 @@ def _server_tls(settings: Settings) -> ServerTls | None:
     return ServerTls(*given) if tls.mode == "files" and len(given) == len(files) else None
 
 
-def _host(settings: Settings, me: Me) -> InstanceHost:
-    etcd, clock = settings.etcd, SystemClock()  # not ended by a stop: what was begun with etcd is waited for
-    disk = DataRoot(etcd.data_root, clock)
+def _host(settings: Settings, me: Me, disk: DataRoot, clock: SystemClock) -> InstanceHost:
+    etcd = settings.etcd
     supervisor: Supervisor = SystemdSupervisor(etcd.data_root, clock, etcd.binary)
     if etcd.supervisor == "process":
         supervisor = ProcessSupervisor(etcd.binary, etcd.data_root, etcd.data_root / "etcd.log", clock)
@@ -117,7 +132,7 @@ def _host(settings: Settings, me: Me) -> InstanceHost:
 
 def policy(settings: Settings) -> Policy:
     """What decisions depend on, out of the settings."""
-    timing = settings.timing
+    timing, snapshots = settings.timing, settings.snapshots
     return Policy(
         cluster=settings.cluster.name,
         agent_version=__version__,
@@ -138,4 +153,11 @@ def policy(settings: Settings) -> Policy:
         join_timeout=timing.join_timeout,
         address_grace=timing.address_grace,
         restart_backoff_max=timing.etcd_restart_backoff_max,
+        snapshot_interval=snapshots.interval,
+        keep_newest=snapshots.keep_newest,
+        keep_hourly=snapshots.keep_hourly,
+        keep_daily=snapshots.keep_daily,
+        drill_interval=snapshots.drill_interval,
+        bump_revision=snapshots.bump_revision,
+        metrics_port=settings.etcd.metrics_port,
     )

@@ -170,6 +170,9 @@ class S3Bucket:
 
     # ---- an operator's word ----------------------------------------------------------------------------------------
 
+    def file_drill(self, record: DrillRecord) -> None:
+        snapshot_listing.file_drill(self._objects, record)
+
     def exclusions(self, generation: GenerationNumber) -> tuple[Exclusion, ...]:
         found = (self._exclusion(key) for key in self._objects.keys(_excluded(generation)) if key.endswith(".json"))
         return tuple(each for each in found if each is not None)
