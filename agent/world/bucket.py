@@ -168,10 +168,10 @@ class S3Bucket:
     def last_drill(self) -> DrillRecord | None:
         return snapshot_listing.last_drill(self._objects)
 
-    # ---- an operator's word ----------------------------------------------------------------------------------------
-
     def file_drill(self, record: DrillRecord) -> None:
         snapshot_listing.file_drill(self._objects, record)
+
+    # ---- an operator's word ----------------------------------------------------------------------------------------
 
     def exclusions(self, generation: GenerationNumber) -> tuple[Exclusion, ...]:
         found = (self._exclusion(key) for key in self._objects.keys(_excluded(generation)) if key.endswith(".json"))
