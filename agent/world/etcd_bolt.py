@@ -59,6 +59,9 @@ class Contents:
     removed: frozenset[MemberId]
 
 
+NOTHING = Contents(consistent_index=0, term=0, revision=1, members=(), removed=frozenset())
+
+
 def read(path: Path) -> Contents:
     """Raises Damage; OSError where it cannot be read; Unavailable where etcd wrote faster than we read."""
     for _ in range(ATTEMPTS):

@@ -78,18 +78,22 @@ def _look(data_dir: Path, keep: etcd_wal.Keep) -> Survey | Damaged | None:
 
 
 def _read(data_dir: Path, keep: etcd_wal.Keep) -> Survey:
-    """The database first: what it has applied by then is in the log that is read after it."""
-    if not _database(data_dir).exists():
-        raise Damage("database: there is none")
-    contents = etcd_bolt.read(_database(data_dir))
+    """The database first: what it has applied by then is in the log that is read after it.
+
+    A log that ends before that has lost entries for which this member may have voted. etcd would run on it.
+    """
+    contents = _database(data_dir / "member" / "snap" / "db")
     log = etcd_wal.read(data_dir, keep)
     if log.start.index > contents.consistent_index:
         contents = _from_the_leader(data_dir, log.start)
+    if log.last_index < contents.consistent_index:
+        raise Damage(f"log: it ends at entry {log.last_index}, and the database has {contents.consistent_index}")
     return _told(log, contents)
 
 
-def _database(data_dir: Path) -> Path:
-    return data_dir / "member" / "snap" / "db"
+def _database(path: Path) -> etcd_bolt.Contents:
+    """Where there is none, etcd makes an empty one, and fills it from a log that is whole."""
+    return etcd_bolt.read(path) if path.exists() and path.stat().st_size else etcd_bolt.NOTHING
 
 
 def _from_the_leader(data_dir: Path, start: etcd_wal.Mark) -> etcd_bolt.Contents:
@@ -100,7 +104,7 @@ def _from_the_leader(data_dir: Path, start: etcd_wal.Mark) -> etcd_bolt.Contents
     sent = data_dir / "member" / "snap" / f"{start.index:016x}.snap.db"
     if not sent.exists():
         raise Damage(f"database: it ends before the log's snapshot at entry {start.index}, and {sent.name} is missing")
-    return etcd_bolt.read(sent)
+    return _database(sent)
 
 
 def _told(log: etcd_wal.Log, contents: etcd_bolt.Contents) -> Survey:

@@ -4,9 +4,11 @@ The format is etcd's (server/storage/wal: decoder.go, wal.go; walpb and raftpb).
 frames: a length of 8 bytes, whose highest byte tells of padding, and a record {type, crc, data}. The checksum is
 CRC-32C, and runs on over all records of all segments; every segment begins with the sum so far.
 
-House rules. What etcd would repair by itself is not damage: a log that breaks off within its last record, because
-the machine did (wal.Repair, decoder.isTornEntry). What etcd refuses to start on is. etcd reads *all* segments that
-are there at its start (wal.ValidSnapshotEntries), so we do, too; old ones may have been purged. A later entry with
+House rules. What a crash leaves is not damage: a log that breaks off within its last record, of which a sector was
+never written; etcd cuts it off there (wal.Repair, decoder.isTornEntry). Everything else is, and here we are stricter
+than etcd: it also cuts the log off, and runs on the rest, where a length in the last segment was garbled (measured:
+3.4.23, 3.5.16, 3.5.30). etcd reads *all* segments that are there at its start (wal.ValidSnapshotEntries), and refuses
+to start where an old one is garbled, so we read them, too; old ones may have been purged. A later entry with
 an index that was there before replaces it and all that came after it. The log counts from the newest snapshot that
 the log knows to be committed and whose file is whole. May be read while etcd writes.
 """
@@ -35,6 +37,9 @@ SNAP_NAME = "{term:016x}-{index:016x}.snap"
 FRAME = struct.Struct("<q")
 LENGTH_MASK = (1 << 56) - 1
 SECTOR_BYTES = 512  # etcd's minSectorSize: what a disk writes whole or not at all
+
+CHUNK_BYTES = 1 << 20
+MAX_RECORD_BYTES = 1 << 30  # far above --max-request-bytes, far below what a flipped bit makes of a length
 
 METADATA, ENTRY, STATE, CRC, SNAPSHOT = 1, 2, 3, 4, 5  # walpb.Record's types
 
@@ -181,8 +186,16 @@ def _begins_at(path: Path) -> int:
 
 def _segment(path: Path, last: bool, keep: Keep) -> Segment:
     if last:
-        return parsed(path.read_bytes(), path.name, last=True)
+        return _last_segment(path)
     return keep(path, lambda: parsed(path.read_bytes(), path.name, last=False))
+
+
+def _last_segment(path: Path) -> Segment:
+    """Most of it is space that etcd has reserved: read up to there, unless that is in the middle of a record."""
+    with path.open("rb", buffering=0) as file:
+        chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
+        segment = parsed(b"".join(itertools.takewhile(any, chunks)), path.name, last=True)
+    return parsed(path.read_bytes(), path.name, last=True) if segment.torn else segment
 
 
 def _check_the_chain(paths: Sequence[Path], segments: Sequence[Segment]) -> None:
@@ -254,6 +267,8 @@ def parsed(data: bytes, name: str, last: bool) -> Segment:
         if frame == 0:
             break  # space that etcd has reserved
         end = begin + (frame & LENGTH_MASK)
+        if end - begin > MAX_RECORD_BYTES:
+            raise Damage(f"log: {name}: the record at byte {at} is longer than any")
         behind = end + ((frame >> 56) & 7 if frame < 0 else 0)
         if behind > size:
             return _broken_off(builder, at, last, b"\0" * SECTOR_BYTES)
