@@ -3,8 +3,11 @@
     DATA_ROOT/data/            etcd's, made by `stamp(prepare=True)` before an identity says that it is ours
     DATA_ROOT/identity.json    whose data it is
     DATA_ROOT/quarantine/TIME-gN-WHY/{data,identity.json}
+    DATA_ROOT/scratch/seed-SHA256.db       a snapshot, under this name only once it is verified
+    DATA_ROOT/scratch/restored-NONCE/      a data directory made of one, under this name only once it is whole
 
-Nothing is deleted. All of it is on one filesystem, so that moving is renaming.
+No member's data is ever deleted; what lies in scratch is no member's, and is made again where it is missed. All of
+it is on one filesystem, so that moving is renaming.
 
 Quarantine takes two renames, and the data goes first. Stopped in between, the disk holds an identity without data:
 where that identity is `fenced`, the next agent quarantines what is left, and any other without its data is one that
@@ -17,6 +20,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +33,8 @@ from agent.world import durable
 from agent.world.doors import Clock
 from agent.world.etcd_data import state_of
 
+SEED = re.compile(r"seed-([0-9a-f]{64})\.db")
+RESTORED = re.compile(r"restored-([0-9A-Za-z]+)")
 SLUG = re.compile(r"[^a-z0-9.]+")
 ATTEMPTS = 100
 
@@ -41,6 +48,15 @@ class DataRoot:
         self.data = root / "data"
         self._identity = root / "identity.json"
         self._quarantine = root / "quarantine"
+        self.scratch = root / "scratch"
+
+    def seed(self, sha256: str) -> Path:
+        """Where a verified snapshot of this digest lies, or is to be put by one rename."""
+        return self.scratch / f"seed-{sha256}.db"
+
+    def restored(self, nonce: Nonce) -> Path:
+        """Where the data directory lies that was restored for this nonce, or is to be put by one rename."""
+        return self.scratch / f"restored-{nonce}"
 
     def read(self) -> Disk:
         """Raises Refused where the disk denies it, Unavailable(MALFORMED) where the identity makes no sense."""
@@ -52,7 +68,10 @@ class DataRoot:
             except UnicodeDecodeError as error:
                 raise _garbled(self._identity, error) from error
             data = state_of(self.data)
-        return Disk(None if text is None else _parsed(self._identity, text), data)
+            names = _names(self.scratch)
+        seeds = frozenset(match[1] for match in map(SEED.fullmatch, names) if match)
+        restored = frozenset(Nonce(match[1]) for match in map(RESTORED.fullmatch, names) if match)
+        return Disk(None if text is None else _parsed(self._identity, text), data, seeds, restored)
 
     def stamp(self, identity: Identity, prepare: bool) -> None:
         """The identity counts from the moment at which this returns; the data directory is durable before it."""
@@ -75,6 +94,46 @@ class DataRoot:
         owner = self._root.stat()
         if os.geteuid() == 0 and (owner.st_uid, owner.st_gid) != (0, 0):
             os.chown(path, owner.st_uid, owner.st_gid)
+
+    def put_in_place(self, nonce: Nonce) -> None:
+        """Make what was restored for this nonce the member's data: one rename over an empty directory.
+
+        Before it everything is on the disk, after it nothing is half there. What an etcd that never spoke has left
+        in `data/` is taken away first; a member's data, or a `data/` that is missing, is refused.
+        """
+        restored = self.restored(nonce)
+        doing = f"putting {restored} in place of {self.data}"
+        if RESTORED.fullmatch(restored.name) is None:
+            raise Refused(f"{doing}: {nonce!r} is no nonce of ours", Ignorance.OURS)
+        with durable.refusing(doing):
+            if not restored.is_dir():
+                raise Refused(f"{doing}: nothing was restored for it", Ignorance.OURS)
+            if (found := state_of(self.data)) is not Data.EMPTY:
+                raise Refused(f"{doing}: {self.data} is {found}, and must be prepared and empty", Ignorance.OURS)
+            self._make_ready(restored)
+            _clear(self.data)
+            restored.rename(self.data)
+        durable.sync_after(self._root, doing)
+        durable.sync_after(self.scratch, doing)
+
+    def _make_ready(self, restored: Path) -> None:
+        """Whole, durable and etcd's own before it has the name that counts."""
+        restored.chmod(0o700)
+        for path in (restored, *sorted(restored.rglob("*"))):
+            self._give_to_etcd(path)
+            durable.sync_any(path)
+        durable.sync(self.scratch)
+
+    def clear_scratch(self) -> None:
+        """Take away what is of no use any more. Asked for only while no task is under way.
+
+        Working copies that a killed agent has left always are; seeds and what was made of them, once a member lives
+        here. What cannot be taken away now stays for the next time.
+        """
+        lives = state_of(self.data) is Data.PRESENT
+        for name in _names(self.scratch):
+            if lives or not (SEED.fullmatch(name) or RESTORED.fullmatch(name)):
+                _remove(self.scratch / name)
 
     def quarantine(self, why: str) -> None:
         """Unavailable: half of it moved; whoever asks again moves the rest."""
@@ -111,6 +170,31 @@ class DataRoot:
         except (Unavailable, Refused):
             identity = None  # what cannot be read must be movable all the same
         return "unknown" if identity is None else f"g{identity.generation:06d}"
+
+
+def _names(folder: Path) -> list[str]:
+    """None where there is no such folder."""
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _clear(data: Path) -> None:
+    """Only of a directory that was just seen to be EMPTY: no etcd has spoken from it."""
+    for path in data.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def _move(source: Path, target: Path) -> bool:

@@ -80,6 +80,15 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_any(path: Path) -> None:
+    """Make a file's content, or a folder's entries, durable. A link is not followed. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_after(folder: Path, doing: str) -> None:
     """The same after a change that cannot be taken back any more."""
     try:

@@ -68,6 +68,14 @@ class Method(Generic[Request, Answer]):
     call: grpc.UnaryUnaryMultiCallable[Request, Answer]
 
 
+@dataclass(frozen=True, slots=True)
+class Stream(Generic[Request, Answer]):
+    """One of etcd's calls that is answered in many pieces."""
+
+    name: str
+    call: grpc.UnaryStreamMultiCallable[Request, Answer]
+
+
 class Link:
     """A channel to one endpoint and the calls on it."""
 
@@ -75,11 +83,14 @@ class Link:
         self.endpoint = endpoint
         files = _files_for(endpoint, tls)
         self._client = Etcd3Client(**_address_of(endpoint), **files, grpc_options=OPTIONS)
-        kv, cluster = self._client.kvstub, self._client.clusterstub
+        kv, cluster, maintenance = self._client.kvstub, self._client.clusterstub, self._client.maintenancestub
         # python-etcd3's own messages
         self.range: Method[Any, Any] = Method("Range", kv.Range)
         self.member_remove: Method[Any, Any] = Method("MemberRemove", cluster.MemberRemove)
         self.member_update: Method[Any, Any] = Method("MemberUpdate", cluster.MemberUpdate)
+        self.alarm: Method[Any, Any] = Method("Alarm", maintenance.Alarm)
+        self.hash_kv: Method[Any, Any] = Method("HashKV", maintenance.HashKV)
+        self.snapshot: Stream[Any, Any] = Stream("Snapshot", maintenance.Snapshot)
         # ours, for what its messages leave out
         self.status = self._own("Maintenance/Status", wire.StatusRequest, wire.StatusResponse)
         self.member_list = self._own("Cluster/MemberList", wire.MemberListRequest, wire.MemberListResponse)
@@ -119,6 +130,12 @@ class Links:
             if len(self._open) > MAX_CHANNELS:
                 self._open.popitem(last=False)[1].close()
             return link
+
+    def apart(self, endpoint: ClientUrl) -> Link:
+        """A channel that nobody else uses, for a call that outlasts the others. Whoever asks for it closes it."""
+        with self._lock:
+            self._forget_old_files()
+        return _opened(endpoint, self._tls)
 
     def close(self) -> None:
         with self._lock:

@@ -28,6 +28,8 @@ REFUSALS = (
     "etcdserver: not capable",
     "etcdserver: corrupt cluster",
     "etcdserver: mvcc: database space exceeded",
+    "etcdserver: mvcc: required revision has been compacted",
+    "etcdserver: mvcc: required revision is a future revision",
 )
 """What a live etcd says when it did nothing and will do nothing about the same request for now."""
 

@@ -114,7 +114,9 @@ def _run(command: list[str], timeout: timedelta) -> None:
             said = f"{doing} did not end within {timeout.total_seconds():.0f} s"
             raise Unavailable(Ignorance.TIMEOUT, said) from error
     if done.returncode != 0:
-        raise Refused(f"{doing} failed ({done.returncode}): {_last_line(done.stdout)}", Ignorance.FAILED)
+        said = _last_line(done.stdout)
+        why = Ignorance.OURS if "no space left" in said else Ignorance.FAILED
+        raise Refused(f"{doing} failed ({done.returncode}): {said}", why)
 
 
 def _environment() -> dict[str, str]:

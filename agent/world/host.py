@@ -12,10 +12,14 @@ from pathlib import Path
 from agent.model.actions import Launch
 from agent.model.disk import Disk, EtcdProcess, EtcdRunning, Identity
 from agent.model.faults import Refused, Unavailable
+from agent.model.ids import Nonce
 from agent.model.known import Ignorance
+from agent.model.members import Damaged, Survey
 from agent.world import durable
 from agent.world.disk import DataRoot
 from agent.world.etcd_launch import EtcdSettings, etcd_environment
+from agent.world.etcd_restore import can_bump_revisions, restore_tool
+from agent.world.etcd_survey import SegmentMemory, survey
 from agent.world.supervisor import Supervisor
 
 VERSION = re.compile(r"^etcd Version: (\S+)", re.MULTILINE)
@@ -38,6 +42,9 @@ class InstanceHost:
         self._supervisor = supervisor
         self._settings = settings
         self._stop_timeout = stop_timeout
+        self._binary = binary
+        self._segments = SegmentMemory()
+        self._bumps: tuple[object, bool] | None = None
         self.etcd_version: Callable[[], str] = EtcdBinary(binary).version
 
     def disk(self) -> Disk:
@@ -51,6 +58,22 @@ class InstanceHost:
     def quarantine(self, why: str) -> None:
         self._only_while_stopped("moving data aside")
         self._disk.quarantine(why)
+
+    def survey(self) -> Survey | Damaged:
+        return survey(self._disk.data, self._segments)
+
+    def can_bump_revisions(self) -> bool:
+        """Asked of the tool once, and again when another was installed."""
+        tool = restore_tool(self._binary)
+        with durable.refusing(f"looking at {tool}"):
+            mark = _mark_of(tool)
+        if self._bumps is None or self._bumps[0] != mark:
+            self._bumps = (mark, can_bump_revisions(tool))
+        return self._bumps[1]
+
+    def put_in_place(self, nonce: Nonce) -> None:
+        self._only_while_stopped("putting restored data in place")
+        self._disk.put_in_place(nonce)
 
     def _only_while_stopped(self, doing: str) -> None:
         """Rules and objections say so too; moving files under a running etcd is worth a third look."""
@@ -81,11 +104,16 @@ class EtcdBinary:
             said = f"there is no etcd: {self._binary!r} is not on PATH or not executable; set etcd.binary"
             raise Refused(said, Ignorance.OURS)
         with durable.refusing(f"running {path} --version"):
-            found = Path(path).stat()
-            mark = (path, found.st_ino, found.st_size, found.st_mtime_ns)
+            mark = _mark_of(Path(path))
             if self._known is None or self._known[0] != mark:
                 self._known = (mark, _version_of(path))
         return self._known[1]
+
+
+def _mark_of(path: Path) -> object:
+    """Differs after another was installed in its place."""
+    found = path.stat()
+    return (path, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _version_of(path: str) -> str:
