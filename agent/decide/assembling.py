@@ -7,7 +7,7 @@ the founding and pages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agent.decide.situation import Situation, do, wait
 from agent.model.actions import Blocker, CallHuman, CreateGeneration, Decision
@@ -16,7 +16,8 @@ from agent.model.fleet import Fleet, Instance
 from agent.model.generation import FIRST, Cause, FiledReport, GenerationRecord, Holding, Report, Seed
 from agent.model.ids import GenerationNumber, InstanceId, PeerUrl
 from agent.model.known import Unknown
-from agent.model.observation import BucketSound
+from agent.model.observation import BucketSound, Observation
+from agent.model.policy import Policy
 
 SETUP_HINT = "check storage.bucket, storage.prefix and cluster.name; to start over on purpose use `recover`"
 
@@ -86,23 +87,40 @@ def _found(s: Situation, fleet: Fleet, present: dict[Instance, Report]) -> Decis
 
 def seat(fleet: Fleet, present: dict[Instance, Report]) -> dict[InstanceId, PeerUrl] | None:
     """As many founders as there should be voters, over the zones. None: two of them report the same address."""
-    seats = voter_target(min(len(present), max(1, fleet.desired_capacity)))
-    founders = {instance.id: present[instance].peer_url for instance in _spread(list(present))[:seats]}
+    return seat_at(fleet, {instance: report.peer_url for instance, report in present.items()})
+
+
+def seat_at(fleet: Fleet, urls: Mapping[Instance, PeerUrl]) -> dict[InstanceId, PeerUrl] | None:
+    """The same by address, whether or not anybody reported it."""
+    seats = voter_target(min(len(urls), max(1, fleet.desired_capacity)))
+    founders = {instance.id: urls[instance] for instance in _spread(list(urls))[:seats]}
     return founders if len(set(founders.values())) == len(founders) else None
 
 
 def new_record(
     s: Situation, number: GenerationNumber, founders: dict[InstanceId, PeerUrl], cause: Cause, seed: Seed | None
 ) -> GenerationRecord:
-    """A generation's record, signed with this round's nonce; every generation has a token of its own."""
+    """A generation's record, signed with this round's nonce."""
+    return record_of(s.o, s.policy, number, founders, cause, seed)
+
+
+def record_of(
+    o: Observation,
+    policy: Policy,
+    number: GenerationNumber,
+    founders: Mapping[InstanceId, PeerUrl],
+    cause: Cause,
+    seed: Seed | None,
+) -> GenerationRecord:
+    """A generation's record by whoever made this observation; every generation has a token of its own."""
     return GenerationRecord(
         generation=number,
-        cluster=s.policy.cluster,
-        token=f"{s.policy.cluster}-{number:06d}-{s.o.nonce[:8]}",
-        created_by=s.me.instance,
-        created_at=s.o.now,
-        agent=s.policy.agent_version,
-        nonce=s.o.nonce,
+        cluster=policy.cluster,
+        token=f"{policy.cluster}-{number:06d}-{o.nonce[:8]}",
+        created_by=o.me.instance,
+        created_at=o.now,
+        agent=policy.agent_version,
+        nonce=o.nonce,
         founders=dict(sorted(founders.items())),
         cause=cause,
         seed=seed,

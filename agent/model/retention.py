@@ -5,7 +5,7 @@ So nothing is ever deleted while nothing new arrives: where uploads fail, or an 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from agent.model.generation import GenerationRecord
@@ -23,31 +23,40 @@ def expired(listed: Iterable[Listed], head: GenerationRecord, policy: Policy) ->
     there is no sound one that is newer.
     """
     every = sorted(listed, key=lambda each: each.name)
+    kept = kept_for(every, head, policy)
+    return tuple(each.name for each in every if each.name not in kept)
+
+
+def kept_for(listed: Iterable[Listed], head: GenerationRecord, policy: Policy) -> Mapping[SnapshotName, str]:
+    """Every snapshot that stays, and why: the gravest reason of those it has."""
+    every = sorted(listed, key=lambda each: each.name)
     sound = [each.name for each in every if each.usable]
     if not sound:
-        return ()
+        return {each.name: "there is no sound one" for each in every}
+    reasons = {**dict(_by_policy(sound, policy)), **dict(_whatever_the_policy(sound, head))}
     newest = max(sound, key=lambda name: (name.taken_at, name))
-    kept = {*_newest_of_each(sound), *_seed(head), *_by_policy(sound, policy)}
-    superfluous = [each for each in every if each.name not in kept and each.name < max(sound)]
-    return tuple(
-        each.name for each in superfluous if each.usable or newest.taken_at - each.name.taken_at > BROKEN_OFF_FOR
-    )
+    for each in every:
+        if each.name >= max(sound):
+            reasons.setdefault(each.name, "there is no newer sound one")
+        elif not each.usable and newest.taken_at - each.name.taken_at <= BROKEN_OFF_FOR:
+            reasons.setdefault(each.name, "not sound, and kept for a day to be looked at")
+    return reasons
 
 
-def _newest_of_each(sound: Sequence[SnapshotName]) -> Iterable[SnapshotName]:
-    return {name.generation: name for name in sorted(sound)}.values()
+def _whatever_the_policy(sound: Sequence[SnapshotName], head: GenerationRecord) -> Iterator[tuple[SnapshotName, str]]:
+    for name in {name.generation: name for name in sorted(sound)}.values():
+        yield name, f"the newest sound one of generation {name.generation}"
+    seed = None if head.seed is None else SnapshotName.parse(head.seed.manifest.removesuffix(MANIFEST))
+    if seed is not None:
+        yield seed, f"generation {head.generation} was restored from it"
 
 
-def _seed(head: GenerationRecord) -> list[SnapshotName]:
-    name = None if head.seed is None else SnapshotName.parse(head.seed.manifest.removesuffix(MANIFEST))
-    return [] if name is None else [name]
-
-
-def _by_policy(sound: Sequence[SnapshotName], policy: Policy) -> set[SnapshotName]:
-    """The newest ones; the last of each of the newest hours that have any; the last of each of the newest days."""
+def _by_policy(sound: Sequence[SnapshotName], policy: Policy) -> Iterator[tuple[SnapshotName, str]]:
+    """The last of each of the newest days that have any; the last of each of the newest hours; the newest ones."""
     by_time = sorted(sound, key=lambda name: (name.taken_at, name))
-    kept = set(by_time[-policy.keep_newest :] if policy.keep_newest else ())
-    for unit, count in (("%Y%m%d%H", policy.keep_hourly), ("%Y%m%d", policy.keep_daily)):
+    for unit, count, what in (("%Y%m%d", policy.keep_daily, "day"), ("%Y%m%d%H", policy.keep_hourly, "hour")):
         last_in = {f"{name.taken_at:{unit}}": name for name in by_time}
-        kept.update(last_in[period] for period in sorted(last_in)[-count:] if count)
-    return kept
+        for period in sorted(last_in)[-count:] if count else ():
+            yield last_in[period], f"the last of its {what}"
+    for name in by_time[-policy.keep_newest :] if policy.keep_newest else ():
+        yield name, f"one of the {policy.keep_newest} newest"

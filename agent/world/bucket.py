@@ -162,6 +162,9 @@ class S3Bucket:
     def mark_bad(self, name: SnapshotName, why: str) -> None:
         snapshot_listing.mark_bad(self._objects, name, why)
 
+    def why_bad(self, name: SnapshotName) -> str | None:
+        return snapshot_listing.why_bad(self._objects, name)
+
     def expire(self, names: Sequence[SnapshotName]) -> None:
         snapshot_listing.expire(self._objects, names)
 

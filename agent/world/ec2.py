@@ -1,7 +1,8 @@
 """The door to EC2 and Auto Scaling: who is in the fleet, and who can never come back.
 
 House rules. An answer is every page of it, or none. A listing without this very instance is no answer: EC2 lists what
-it knows by now, and we exist; nor is a listing of groups without the one that this instance belongs to. While nothing
+it knows by now, and we exist; nor is a listing of groups without the one that this instance belongs to. (An operator's machine has only tags to go
+by, and nothing to check an answer with: people read what comes of it.) While nothing
 changes, one look is one DescribeInstances. "EC2 does not know it" is only ever said of an ID that was asked for by ID;
 of other names (a member that somebody added by hand) nothing is said.
 """
@@ -42,9 +43,13 @@ class Groups:
 
 
 class Ec2Cloud:
-    """`agent.world.doors.Cloud` on AWS. Without tags, the fleet is this instance's own Auto Scaling group."""
+    """`agent.world.doors.Cloud` on AWS. Without tags, the fleet is this instance's own Auto Scaling group.
 
-    def __init__(self, aws: Aws, me: InstanceId, tags: Sequence[tuple[str, str]] = ()) -> None:
+    `me` None: asked from elsewhere than an instance of the fleet.
+    """
+
+    def __init__(self, aws: Aws, me: InstanceId | None, tags: Sequence[tuple[str, str]] = ()) -> None:
+        assert me is not None or tags, "there must be something to find the fleet by"
         self._aws = aws
         self._me = me
         self._tags = tuple(tags)
@@ -53,7 +58,7 @@ class Ec2Cloud:
 
     def fleet(self, also: frozenset[InstanceId], desired_capacity_too: bool) -> Fleet:
         listed = self._listed()
-        if self._me not in listed:
+        if self._me is not None and self._me not in listed:
             self._own_group = None  # it may have changed: look it up again
             raise Unavailable(Ignorance.MALFORMED, f"EC2's listing does not contain this instance ({self._me})")
         groups = self._current_groups(listed, desired_capacity_too)
@@ -79,6 +84,7 @@ class Ec2Cloud:
         return self._instances([{"Name": f"tag:{GROUP_TAG}", "Values": [self._own_group]}])
 
     def _learned_own_group(self) -> str:
+        assert self._me is not None, "whoever has no tags to go by is an instance"
         myself = self._described({self._me}).get(self._me)
         if myself is None:
             raise Unavailable(Ignorance.MALFORMED, f"EC2 does not know this instance ({self._me}) yet")
@@ -120,7 +126,7 @@ class Ec2Cloud:
         named = {each.group for each in listed.values() if each.live and each.group} - set(raw)
         if named:
             raw.update(self._described_groups({"AutoScalingGroupNames": sorted(named)}))
-        own = listed[self._me].group
+        own = None if self._me is None else listed[self._me].group
         if own is not None and own not in raw:  # read as "none", it would say that nobody is wanted
             raise Unavailable(Ignorance.MALFORMED, f"Auto Scaling's listing does not contain our own group ({own})")
         lifecycle = {

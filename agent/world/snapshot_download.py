@@ -82,6 +82,14 @@ def verified(pieces: Iterator[bytes], wanted: Uploaded, what: str, on_bytes: OnB
         raise refused(what, "etcd's own trailing sha256 is not that of its database")
 
 
+def counted(pieces: Iterator[bytes], passed: TrailedDigest, on_bytes: OnBytes) -> Iterator[bytes]:
+    """The same pieces, hashed as they pass."""
+    for piece in pieces:
+        passed.update(piece)
+        yield piece
+        on_bytes(passed.size_bytes)
+
+
 def untrailed(what: str) -> Callable[[int], Refused]:
     """A file that somebody else made does not end as etcd's snapshots do."""
     hint = "import what `etcdctl snapshot save` wrote; a copy of member/snap/db has no digest to check it by"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from agent.model.documents import dump
+from agent.model.documents import Document, dump
 from agent.model.faults import Unavailable
 from agent.model.known import Ignorance
 from agent.model.snapshot import BAD, DATA, MANIFEST, DrillRecord, Listed, Manifest, SnapshotName
@@ -65,6 +65,11 @@ def mark_bad(objects: Objects, name: SnapshotName, why: str) -> None:
     """The first word about a snapshot stays."""
     with suppress(AlreadyThere):
         objects.put(name.bad_key, dump(snapshot=str(name), why=why), once=True)
+
+
+def why_bad(objects: Objects, name: SnapshotName) -> str | None:
+    """What was said of it; None where nobody left word."""
+    return objects.read(name.bad_key, lambda text: Document(text).text("why"))
 
 
 def expire(objects: Objects, names: Iterable[SnapshotName]) -> None:

@@ -22,8 +22,8 @@ s3:ListBucket and s3:ListBucketMultipartUploads on the bucket; with a key of KMS
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -42,7 +42,7 @@ from agent.world.aws_errors import Asked, NotFound, translated
 from agent.world.objects import Objects
 from agent.world.read_ahead import Source, reading
 from agent.world.snapshot_listing import SNAPSHOTS
-from agent.world.snapshot_stream import CompressedSnapshot, OnBytes, Uploaded
+from agent.world.snapshot_stream import CompressedSnapshot, OnBytes, TrailedDigest, Uploaded, check
 
 MIB = 1 << 20
 S3_URL = re.compile(r"s3://([^/]+)/(.+)")
@@ -158,6 +158,13 @@ class SnapshotStore:
 
         Refused where it is not there, or does not end in etcd's digest, or in one that is not its own.
         """
+        cut_short = download.untrailed(url)
+        with self._foreign(url) as pieces:
+            return self._upload(name, CompressedSnapshot(pieces, self._transfers.part_bytes, on_bytes, cut_short))
+
+    @contextmanager
+    def _foreign(self, url: str) -> Iterator[Iterator[bytes]]:
+        """An object of anybody's, unpacked."""
         match = S3_URL.fullmatch(url)
         if match is None:
             raise Refused(f"{url}: expected s3://BUCKET/KEY", Ignorance.OURS)
@@ -165,9 +172,7 @@ class SnapshotStore:
         source = Source(self._client, asked, match[1], match[2])
         size, etag = source.whole()
         with reading(source, size, etag, self._transfers.range_bytes, self._transfers.downloads) as stream:
-            pieces = download.unpacked_by_magic(stream, url)
-            cut_short = download.untrailed(url)
-            return self._upload(name, CompressedSnapshot(pieces, self._transfers.part_bytes, on_bytes, cut_short))
+            yield download.unpacked_by_magic(stream, url)
 
     # ---- down ------------------------------------------------------------------------------------------------------
 
@@ -177,12 +182,28 @@ class SnapshotStore:
         Refused: there is no such data, or it is not what its manifest says; or the disk cannot take it. The folder
         must be there; a `.partial` file that a killed agent left in it is replaced.
         """
+        pieces = self._of(manifest, on_bytes)
+        with closing(pieces), download.whole_or_nothing(into) as file:
+            download.write_all(file, pieces)
+
+    def verify(self, manifest: Manifest, on_bytes: OnBytes = lambda _: None) -> None:
+        """Read the snapshot to its end and compare it with its manifest, as `fetch` does; nothing is written."""
+        with closing(self._of(manifest, on_bytes)) as pieces:
+            for _ in pieces:
+                pass
+
+    def fetch_foreign(self, url: str, into: Path, on_bytes: OnBytes = lambda _: None) -> None:
+        """What `adopt` would take in, as a file: unpacked, whole and by its own digest, or not at all."""
+        passed = TrailedDigest()
+        with self._foreign(url) as pieces, download.whole_or_nothing(into) as file:
+            download.write_all(file, download.counted(pieces, passed, on_bytes))
+            check(passed, download.untrailed(url))
+
+    def _of(self, manifest: Manifest, on_bytes: OnBytes) -> Generator[bytes, None, None]:
         if manifest.cluster != self._objects.cluster:
             raise Refused(f"{manifest.name} is of cluster {manifest.cluster!r}", Ignorance.MALFORMED)
         wanted = Uploaded(manifest.size_bytes, manifest.sha256, manifest.stored_bytes)
-        pieces = self._contents(manifest.name.data_key, wanted, on_bytes)
-        with closing(pieces), download.whole_or_nothing(into) as file:
-            download.write_all(file, pieces)
+        return self._contents(manifest.name.data_key, wanted, on_bytes)
 
     def _contents(self, key: str, wanted: Uploaded, on_bytes: OnBytes = lambda _: None) -> Generator[bytes, None, None]:
         """The snapshot, unpacked; comes to its end only if it is what was wanted."""
