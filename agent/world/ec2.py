@@ -1,8 +1,8 @@
 """The door to EC2 and Auto Scaling: who is in the fleet, and who can never come back.
 
 House rules. An answer is every page of it, or none. A listing without this very instance is no answer: EC2 lists what
-it knows by now, and we exist; nor is a listing of groups without the one that this instance belongs to. (An operator's machine has only tags to go
-by, and nothing to check an answer with: people read what comes of it.) While nothing
+it knows by now, and we exist; nor is a listing of groups without the one that this instance belongs to. (Elsewhere,
+on an operator's machine, there is nothing to check an answer with: a person reads what comes of it.) While nothing
 changes, one look is one DescribeInstances. "EC2 does not know it" is only ever said of an ID that was asked for by ID;
 of other names (a member that somebody added by hand) nothing is said.
 """
