@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from agent import __version__
+from agent.model.faults import Refused, Trouble
+from agent.model.ids import InstanceId, PeerUrl
+from agent.model.known import Ignorance
 from agent.model.observation import Me
 from agent.model.policy import Policy
 from agent.settings import Settings
@@ -21,6 +25,7 @@ from agent.world.errands import Errands, Workplace
 from agent.world.etcd import Deadlines, EtcdDoor
 from agent.world.etcd_channels import TlsFiles
 from agent.world.etcd_launch import EtcdSettings, ServerTls
+from agent.world.etcd_restore import can_bump_revisions, restore_tool
 from agent.world.host import InstanceHost
 from agent.world.imds import Imds, endpoint_from
 from agent.world.snapshot_store import SnapshotStore
@@ -59,6 +64,35 @@ class Wired:
     store: SnapshotStore
 
 
+@dataclass(frozen=True, slots=True)
+class BucketSide:
+    """The bucket alone: what works wherever AWS credentials do."""
+
+    bucket: S3Bucket
+    store: SnapshotStore
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class CommandPost:
+    """What an operator decides by, on an instance or elsewhere: bucket, EC2 and every etcd that answers."""
+
+    bucket: S3Bucket
+    store: SnapshotStore
+    policy: Policy
+    clock: SystemClock
+    me: Me  # `OPERATOR` where IMDS does not say
+    cloud: Ec2Cloud
+    etcd: EtcdDoor
+    peer_url: Callable[[str], PeerUrl]
+    can_bump_revisions: Callable[[], bool]
+    """Of the restore tool on this machine, which says something of the others only on an instance of the fleet."""
+
+
+OPERATOR = Me(InstanceId("operator"), private_ip="", peer_url=PeerUrl(""), boot_id="")
+"""A machine that is no instance, as far as it can tell."""
+
+
 def metadata(settings: Settings, counting: Counting) -> Imds:
     """The door to IMDS, which tells who we are and in which region."""
     scheme = "https" if settings.tls.mode == "files" else "http"
@@ -70,13 +104,9 @@ def wire(settings: Settings, counting: Counting | None = None, stop: threading.E
     counting = counting or Silence()
     imds = metadata(settings, counting)
     me = imds.me()
-    timing, storage = settings.timing, settings.storage
-    region = os.environ.get("AWS_REGION") or imds.region()
-    aws = Aws(region, timing.aws_connect_timeout, timing.aws_read_timeout, counting.aws_call)
-    deadlines = Deadlines(timing.etcd_status_timeout, timing.etcd_read_timeout, timing.etcd_membership_timeout)
-    where = (storage.bucket, storage.prefix, settings.cluster.name, storage.kms_key_id)
-    bucket, store = S3Bucket(aws, *where), SnapshotStore(aws, *where)
-    etcd = EtcdDoor(_client_tls(settings), deadlines, counting.etcd_call)
+    aws = _aws(settings, os.environ.get("AWS_REGION") or imds.region(), counting)
+    bucket, store = _bucket(settings, aws)
+    etcd = _etcd(settings, counting)
     patient = SystemClock()  # not ended by a stop: what was begun is waited for
     disk = DataRoot(settings.etcd.data_root, patient)
     chosen = policy(settings)
@@ -94,6 +124,65 @@ def wire(settings: Settings, counting: Counting | None = None, stop: threading.E
         workshop=ThreadWorkshop(errands.run, patient),
     )
     return Wired(world, chosen, me, errands, store)
+
+
+def bucket_only(settings: Settings) -> BucketSide:
+    """No IMDS where `AWS_REGION` says which region: for an operator's machine."""
+    bucket, store = _bucket(settings, _aws(settings, _region(settings), Silence()))
+    return BucketSide(bucket, store, policy(settings))
+
+
+def command_post(settings: Settings) -> CommandPost:
+    """Without `discovery.tags` only an instance of the fleet knows which fleet: Refused elsewhere."""
+    aws = _aws(settings, _region(settings), Silence())
+    me, tags = _me_or_operator(settings), settings.discovery.tags
+    if me is OPERATOR and not tags:
+        hint = "set discovery.tags, or run this on an instance of the fleet"
+        raise Refused(f"nothing says which instances belong to the cluster: {hint}", Ignorance.OURS)
+    bucket, store = _bucket(settings, aws)
+    chosen, scheme = policy(settings), "https" if settings.tls.mode == "files" else "http"
+    return CommandPost(
+        bucket=bucket,
+        store=store,
+        policy=chosen,
+        clock=SystemClock(),
+        me=me,
+        cloud=Ec2Cloud(aws, None if tags else me.instance, tags),
+        etcd=_etcd(settings, Silence()),
+        peer_url=lambda address: PeerUrl(f"{scheme}://{address}:{settings.etcd.peer_port}"),
+        can_bump_revisions=lambda: can_bump_revisions(restore_tool(settings.etcd.binary)),
+    )
+
+
+def _region(settings: Settings) -> str:
+    named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    try:
+        return named or metadata(settings, Silence()).region()
+    except Trouble as trouble:
+        raise Refused(f"set AWS_REGION: nothing else names the region here ({trouble})", Ignorance.OURS) from trouble
+
+
+def _me_or_operator(settings: Settings) -> Me:
+    try:
+        return metadata(settings, Silence()).me()
+    except Trouble:
+        return OPERATOR
+
+
+def _aws(settings: Settings, region: str, counting: Counting) -> Aws:
+    return Aws(region, settings.timing.aws_connect_timeout, settings.timing.aws_read_timeout, counting.aws_call)
+
+
+def _bucket(settings: Settings, aws: Aws) -> tuple[S3Bucket, SnapshotStore]:
+    storage = settings.storage
+    where = (storage.bucket, storage.prefix, settings.cluster.name, storage.kms_key_id)
+    return S3Bucket(aws, *where), SnapshotStore(aws, *where)
+
+
+def _etcd(settings: Settings, counting: Counting) -> EtcdDoor:
+    timing = settings.timing
+    deadlines = Deadlines(timing.etcd_status_timeout, timing.etcd_read_timeout, timing.etcd_membership_timeout)
+    return EtcdDoor(_client_tls(settings), deadlines, counting.etcd_call)
 
 
 def _client_tls(settings: Settings) -> TlsFiles | None:
