@@ -41,7 +41,6 @@ from tests.properties.raft import (
     Member,
     campaign,
     can_ever_lead,
-    has_changes,
     lists_of,
     propose,
     replicate,
@@ -67,7 +66,9 @@ class Machine:
     ended: float = 0.0
     member: Member | None = None
     process: bool = False
+    serves: bool = False  # it has seen a leader since its start: only then it answers for itself
     damaged: bool = False
+    unreadable: bool = False  # so badly that not even its list can be told
     seat: Seat = Seat.NONE
     entry: int | None = None  # the learner's entry that it asked for and has not started as
     excluded: bool = False
@@ -101,10 +102,11 @@ class Machine:
 class Weather:
     """What may happen beyond what is promised; the tests of the proof's limits turn these on."""
 
-    forgetful: bool = False  # a killed process may have known of commits that its disk does not
-    hides_strangers: bool = False  # EC2 may fail to list a holder of data whom nobody names
-    dying_strangers: bool = True  # holders whom nobody names may be shutting down, and serve meanwhile
-    warm_returns: bool = False  # an instance may go to the warm pool, stopped, with its data
+    hidden: bool = False  # EC2 may fail to list a stranger: a holder of data whom no report names
+    dying: bool = False  # a stranger may be shutting down, and serve meanwhile
+    warm: bool = False  # an instance may go to the warm pool, stopped, with its data
+    unreadable: bool = False  # data may be damaged so badly that not even its list can be told
+    crashes_later: bool = False  # who reported while it ran is killed after the verdict, and knows less of commits
 
 
 FAIR = Weather()
@@ -157,8 +159,8 @@ class World:
 
     def kill(self, machine: Machine) -> None:
         if machine.member is not None and machine.process:
-            machine.member.restart(forgetful=self.weather.forgetful and self.chance.random() < 0.7)
-        machine.process = False
+            machine.member.restart(forgetful=self.chance.random() < 0.7)
+        machine.process = machine.serves = False
         self.tell(f"{machine.name}: its etcd is killed")
 
     def end(self, machine: Machine) -> None:
@@ -189,7 +191,7 @@ class World:
         if machine.seat is Seat.OPEN and machine.up:
             number = self.founders.index(machine) + 1
             machine.member = Member.founder(number, range(1, len(self.founders) + 1))
-            machine.seat, machine.process = Seat.SPENT, True
+            machine.seat, machine.process, machine.serves = Seat.SPENT, True, True
             self.tell(f"{machine.name} starts as founder {number}")
 
     def beside(self, machine: Machine) -> list[Machine]:
@@ -205,7 +207,7 @@ class World:
             return
         heard = [each.raft for each in self.beside(machine) if each.raft and self.chance.random() < 0.9]
         if campaign(member, heard):
-            machine.heard = self.clock
+            machine.heard, machine.serves = self.clock, True
             self.tell(f"{machine.name} leads term {member.term}")
 
     def send(self, leader: Machine, follower: Machine, upto: int | None = None) -> None:
@@ -214,7 +216,7 @@ class World:
         if lead is None or member is None or not lead.leading:
             return
         if member.id in lead.lists.voters | lead.lists.learners and replicate(lead, member, upto):
-            follower.heard = self.clock
+            follower.heard, follower.serves = self.clock, True
             self.note(lead)
             if self.chance.random() < 0.8:
                 member.apply(None if self.chance.random() < 0.8 else self.chance.randint(0, len(member.log)))
@@ -224,10 +226,10 @@ class World:
             lead.apply()
 
     def rest(self, member: Member) -> None:
-        """Its database reaches the disk; of the commits the disk hears with the next entry only, if it is forgetful."""
+        """Its database reaches the disk. What is committed may reach the log only with the next entry."""
         member.apply()
         member.saved_applied = member.applied
-        if not self.weather.forgetful:
+        if self.chance.random() < 0.5:
             member.save()
 
     def note(self, member: Member) -> None:
@@ -379,11 +381,8 @@ class World:
             return Report(
                 machine.name, machine.url, "boot", Holding.NONE, member_id=entry, seat=machine.seat, sight=sight
             )
-        from_disk = machine.raft is None
-        commit = member.saved_commit if from_disk and self.weather.forgetful else member.commit
-        applied = member.saved_applied if from_disk else max(member.applied, member.saved_applied)
         last_term, last_index = member.position
-        pending = has_changes(member.log[applied:commit])
+        applied, commit, pending = self.running(member) if machine.serves else self.survey(member)
         return Report(
             machine.name,
             machine.url,
@@ -393,10 +392,22 @@ class World:
             cluster_id=CLUSTER,
             member_id=MemberId(member.id),
             sight=sight,
-            running=not from_disk,
-            position=None if machine.damaged else LogPosition(last_term, last_index, max(commit, applied), pending),
-            members=self.entries(member.log[:applied]),
+            running=machine.serves,
+            position=None if machine.damaged else LogPosition(last_term, last_index, commit, pending),
+            members=() if machine.damaged and machine.unreadable else self.entries(member.log[:applied]),
         )
+
+    @staticmethod
+    def running(member: Member) -> tuple[int, int, bool]:
+        """How far the list of an etcd that answers reaches, what it knows committed, and whether changes are due."""
+        return member.applied, member.commit, member.applied < member.commit
+
+    @staticmethod
+    def survey(member: Member) -> tuple[int, int, bool]:
+        """The same as its files tell it: raft would start with the list of the hard state's commit."""
+        known = max(member.saved_commit, member.saved_applied)
+        pending = lists_of(member.log[: member.saved_commit]).voters != lists_of(member.log[:known]).voters
+        return known, known, pending
 
     def entries(self, log: Log) -> tuple[MemberEntry, ...]:
         lists = lists_of(log)
@@ -454,7 +465,7 @@ class World:
         if machine is not None:
             self.kill(machine)
             machine.state = InstanceState.STOPPED
-            if self.weather.warm_returns and self.chance.random() < 0.7:
+            if self.weather.warm and self.chance.random() < 0.7:
                 machine.lifecycle = "Warmed:Stopped"
             self.tell(f"{machine.name} is stopped")
 
@@ -473,7 +484,7 @@ class World:
         machine = self.some(lambda each: each.up and each.member is not None)
         if machine is not None:
             self.kill(machine)
-            machine.damaged = True
+            machine.damaged, machine.unreadable = True, self.weather.unreadable and self.chance.random() < 0.5
             self.tell(f"{machine.name}: its data is damaged")
 
     def shut_one_down(self) -> None:
@@ -518,8 +529,23 @@ class World:
         for machine in self.machines:
             machine.asleep = False
 
+    def whole(self) -> World:
+        """A whole life: some of it with a member cut off while the others are replaced; a disaster; and quiet."""
+        self.live(self.chance.randrange(2, 15))
+        if self.chance.random() < 0.6:
+            for _ in range(self.chance.choice((1, 1, 2, 3))):
+                self.doze()
+            if self.chance.random() < 0.6:
+                self.refresh()
+            self.live(self.chance.randrange(2, 20))
+        self.disaster()
+        self.quiet()
+        return self.be_fair()
+
     def disaster(self) -> None:
         """Most of what is left is lost, and the rest is given the time to say so."""
+        if self.chance.random() < 0.3:
+            self.power_cut()
         mildness = self.chance.choice((0.6, 1, 1.5, 3))
         for machine in [each for each in self.machines if each.exists]:
             fate = self.chance.random() * mildness
@@ -535,6 +561,22 @@ class World:
         if self.chance.random() < 0.6:
             self.launch()
 
+    def power_cut(self) -> None:
+        """Right after a change, which is when it matters what the disks had heard of it."""
+        if not self.leaders:
+            self.some_elect()
+        if self.leaders:
+            leader = self.chance.choice(self.leaders)
+            self.sync(leader)
+            self.chance.choice((self.roll, self.promote, self.remove))(leader)
+            self.sync(leader)
+        for machine in [each for each in self.machines if each.process]:
+            if machine.raft is not None and self.chance.random() < 0.7:
+                machine.raft.apply()
+                machine.raft.saved_applied = machine.raft.applied
+            self.kill(machine)
+            machine.process = machine.up and not machine.damaged and self.chance.random() < 0.7
+
     def quiet(self) -> None:
         """Everybody finds everybody, or nearly, and time goes by; nobody stands for election."""
         if self.chance.random() < 0.9:
@@ -549,36 +591,59 @@ class World:
 
     @property
     def holders(self) -> list[Member]:
-        """All data that exists anywhere, and the data that founders who may still start will have."""
+        """All data that exists anywhere and etcd runs on, and what founders who may still start will have."""
         found = [each.member for each in self.machines if each.exists and each.member and not each.damaged]
         unstarted = [each for each in self.founders if each.exists and each.seat is Seat.OPEN]
         numbers = range(1, len(self.founders) + 1)
         return found + [Member.founder(self.founders.index(each) + 1, numbers) for each in unstarted]
 
     @property
+    def repaired(self) -> list[Member]:
+        """Damaged data that somebody may yet get to run."""
+        return [each.member for each in self.machines if each.exists and each.member and each.damaged]
+
+    @property
     def can_come_back(self) -> Member | None:
-        return can_ever_lead(self.holders, forgetful=self.weather.forgetful)
+        return can_ever_lead(self.holders, also_voting=self.repaired, forgetful=self.weather.crashes_later)
+
+    def strangers(self) -> list[Machine]:
+        """Holders of data whom no report names, and who filed none lately."""
+        named, limit = self.named(), POLICY.report_max_age.total_seconds()
+        return [
+            each
+            for each in self.machines
+            if each.exists
+            and (each.member is not None or each.seat is Seat.OPEN)
+            and each.name not in named
+            and not (each.report and each.report.member_id and self.clock - each.filed <= limit)
+        ]
+
+    def be_fair(self) -> World:
+        """As far as this weather promises: whoever is dying, and named by nobody, is dead by now."""
+        for machine in [] if self.weather.dying else self.strangers():
+            if machine.state is InstanceState.SHUTTING_DOWN:
+                self.end(machine)
+        return self
 
     def named(self) -> frozenset[str]:
         told = [each.report for each in self.machines if each.report is not None]
         return frozenset(entry.name for report in told for entry in report.members)
 
-    def example(self) -> Example:
-        """An agent's round, all of it read just now."""
-        hidden = self.hidden()
-        me = self.some(lambda each: each.up and each.report is not None) or self.machines[0]
+    def example(self, *, clear: bool = False) -> Example:
+        """An agent's round, all of it read just now. On a clear day EC2 lists everybody, and is long watched."""
+        hidden = [] if clear else self.hidden()
+        me = self.some(lambda each: each.up and each.report is not None and each.filed == self.clock)
+        me = me or self.machines[0]
         forgotten = [each for each in self.machines if each.ended and self.clock - each.ended > FORGOTTEN_AFTER]
         listed = [each for each in self.machines if each not in forgotten and each not in hidden]
         unheard = [*forgotten, *(each for each in hidden if self.clock - each.launched < FORGOTTEN_AFTER)]
         now = EPOCH + timedelta(days=1, seconds=self.clock)
-        patience = self.chance.choice((0, 100, FORGOTTEN_AFTER * 3))
+        patience = FORGOTTEN_AFTER * 3 if clear else self.chance.choice((0, 100, FORGOTTEN_AFTER * 3))
         named_since = {
             each.name: now - timedelta(seconds=min(patience, self.clock - each.launched)) for each in self.machines
         }
         ended = frozenset(
-            each.name
-            for each in self.machines
-            if each.state is InstanceState.TERMINATED and self.chance.random() < 0.3
+            each.name for each in self.machines if each.state is InstanceState.TERMINATED and self.chance.random() < 0.3
         )
         o = Observation(
             now=now,
@@ -615,11 +680,8 @@ class World:
 
     def hidden(self) -> Sequence[Machine]:
         """Whom EC2 does not list this time, although it lives."""
-        named = self.named()
-        machine = self.some(
-            lambda each: each.state is not InstanceState.TERMINATED
-            and (self.weather.hides_strangers or each.member is None or each.name in named)
-        )
+        strangers = [] if self.weather.hidden else self.strangers()
+        machine = self.some(lambda each: each.state is not InstanceState.TERMINATED and each not in strangers)
         return [machine] if machine is not None and self.chance.random() < 0.15 else []
 
     def instance(self, machine: Machine) -> Instance:

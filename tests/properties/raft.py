@@ -235,19 +235,22 @@ def count_commits(leader: Member) -> None:
 # ---- what can still happen ------------------------------------------------------------------------------------------
 
 
-def can_ever_lead(members: Sequence[Member], *, forgetful: bool = False) -> Member | None:
-    """Whoever of these, and nobody else, can be elected or lead on under some schedule; None if nobody ever can.
+def can_ever_lead(
+    members: Sequence[Member], *, also_voting: Sequence[Member] = (), forgetful: bool = False
+) -> Member | None:
+    """One of these who can be elected, or lead on, under some schedule of theirs; None if nobody ever can.
 
     Closed form. Before the first election no log changes and nothing is committed, so only the candidate's own
     list, the logs and who is there matter: terms and votes of the past are overtaken by a higher term.
     """
+    voting = [*members, *also_voting]
     for member in members:
-        for known in _commits_it_may_know(member, forgetful=forgetful):
+        willing = {other.id for other in voting if other.position <= member.position}
+        for known in sorted(_commits_it_may_know(member, forgetful=forgetful)):
             lists = lists_of(member.log[:known])
-            willing = {other.id for other in members if other.position <= member.position}
             if member.id in lists.voters and len(willing & lists.voters) >= lists.quorum:
                 return member
-        if member.leading and len({each.id for each in members} & member.lists.voters) >= member.lists.quorum:
+        if member.leading and len({each.id for each in voting} & member.lists.voters) >= member.lists.quorum:
             return member
     return None
 
