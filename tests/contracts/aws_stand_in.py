@@ -22,6 +22,11 @@ import pytest
 
 HANG = "hang"  # say nothing until the test is over
 DROP = "drop"  # close the connection without a word
+CUT = "cut"  # close it in the middle: of the request's body, or (`after`) of the answer's
+SLOW = "slow"  # answer as moto does, half a second later
+
+SEEN_BYTES = 4096
+"""Of a body, for the faults to match; a part of a snapshot has megabytes."""
 
 
 def s3_error(code: str) -> bytes:
@@ -47,6 +52,7 @@ class Fault:
     body: bytes = b""
     after: bool = False
     times: int = 1
+    skip: int = 0  # so many of what matches pass unspoilt first
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -70,9 +76,14 @@ class Gateway:
         self.faults.clear()
         self.heard.clear()
 
-    def fault_for(self, line: str) -> Fault | None:
+    def fault_for(self, line: str, early: bool = False) -> Fault | None:
+        """`early`: those that strike before the request's body has come."""
         for fault in self.faults:
-            if fault.times > 0 and re.search(fault.match, line):
+            is_early = fault.status == CUT and not fault.after
+            if fault.times > 0 and is_early == early and re.search(fault.match, line):
+                if fault.skip > 0:
+                    fault.skip -= 1
+                    continue
                 fault.times -= 1
                 return fault
         return None
@@ -83,14 +94,21 @@ def _handler(gateway: Gateway, upstream: int) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def handle_any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            line = f"{self.command} {self.path} {body.decode(errors='replace')}"
+            size = int(self.headers.get("Content-Length") or 0)
+            if gateway.fault_for(f"{self.command} {self.path} ", early=True):
+                self.rfile.read(size // 2)
+                self.close_connection = True
+                return None
+            body = self.rfile.read(size)
+            line = f"{self.command} {self.path} {body[:SEEN_BYTES].decode(errors='replace')}"
             gateway.heard.append(line)
             fault = gateway.fault_for(line)
-            if fault is None or fault.after:
+            if fault is not None and fault.status == SLOW:
+                time.sleep(0.5)
+            if fault is None or fault.after or fault.status == SLOW:
                 status, headers, answer = self.forward(body)
-                if fault is None:
-                    return self.reply(status, headers, answer)
+                if fault is None or fault.status in (SLOW, CUT):
+                    return self.reply(status, headers, answer, cut=fault is not None and fault.status == CUT)
             if fault.status == HANG:
                 gateway.over.wait(30)
             if isinstance(fault.status, int):
@@ -109,7 +127,7 @@ def _handler(gateway: Gateway, upstream: int) -> type[BaseHTTPRequestHandler]:
                 answer = connection.getresponse()
                 return answer.status, dict(answer.getheaders()), answer.read()
 
-        def reply(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        def reply(self, status: int, headers: dict[str, str], body: bytes, cut: bool = False) -> None:
             ours = {"connection", "transfer-encoding", "content-length", "date", "server"}
             sent = {key: value for key, value in headers.items() if key.lower() not in ours}
             with contextlib.suppress(OSError):
@@ -120,6 +138,8 @@ def _handler(gateway: Gateway, upstream: int) -> type[BaseHTTPRequestHandler]:
                     size = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
                     self.send_header("Content-Length", size)
                 self.end_headers()
+                if cut:
+                    self.close_connection, body = True, body[: len(body) // 2]
                 if self.command != "HEAD":
                     self.wfile.write(body)
 
