@@ -38,8 +38,9 @@ from agent.model.cluster import MemberStatus
 from agent.model.disk import Data, Identity, Stage
 from agent.model.generation import Cause, Claim, GenerationRecord, Report, Seed
 from agent.model.ids import GenerationNumber
-from agent.model.known import Ignorance, Unknown
+from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.members import LogPosition
+from agent.model.observation import Observation
 from agent.model.snapshot import Manifest, Origin, Rescued
 from agent.model.work import Ended, FetchSeed, RescueLog, TakeSnapshot, Working
 
@@ -70,8 +71,10 @@ def stay_down(s: Situation) -> Decision | None:
 
     An etcd that was stopped for its rescue would be started again otherwise, between two steps of it.
     """
-    at = s.memory.proven_lost_at
-    if s.running or not s.holds_data or at is None or s.o.now - at > STAY_DOWN:
+    at, identity = s.memory.proven_lost_at, s.identity
+    if s.running or not s.holds_data or identity is None or identity.generation != s.memory.proven_lost:
+        return None
+    if at is None or s.o.now - at > STAY_DOWN:
         return None
     return wait(
         Blocker.RESCUE, f"generation lost, as was proven {(s.o.now - at).total_seconds():.0f} s ago: look again"
@@ -244,6 +247,13 @@ def what_blocks(s: Situation) -> str:
     since = s.memory.no_quorum_since
     if not s.without_a_cluster or since is None:
         return ""
-    verdict = judge_loss(s.o, s.memory, s.policy)
+    verdict = judge_loss(_as_last_seen(s), s.memory, s.policy)
     blockers = f"; recovery waits for {verdict}" if isinstance(verdict, NotProven) else ""
     return f"; so since {since:%FT%XZ}{blockers}"
+
+
+def _as_last_seen(s: Situation) -> Observation:
+    """For people: what was not asked again in this round is as it was last time. Nothing is decided on this."""
+    fleet = s.memory.fleet if s.o.fleet == NOT_ASKED and s.memory.fleet is not None else s.o.fleet
+    head = s.memory.head if s.o.head == NOT_ASKED and s.memory.head is not None else s.o.head
+    return replace(s.o, fleet=fleet, head=head)

@@ -26,7 +26,7 @@ from agent.model.cluster import Answers, Membership, MemberStatus, is_newer_mino
 from agent.model.disk import EtcdRunning, EtcdStopped, Stage
 from agent.model.fleet import Fleet
 from agent.model.generation import Formed, GenerationRecord, Report
-from agent.model.ids import InstanceId, MemberId
+from agent.model.ids import GenerationNumber, InstanceId, MemberId
 from agent.model.known import NOT_ASKED, Unknown
 from agent.model.observation import BucketVerdict, Observation
 from agent.model.policy import Policy
@@ -72,8 +72,9 @@ class Memory:
     """Since when nobody here has seen a leader; kept while it cannot be told."""
     named_since: Mapping[InstanceId, datetime] = field(default_factory=dict)
     """Whom the head's documents and reports name as members, since when we know: EC2 is asked what became of them."""
+    proven_lost: GenerationNumber | None = None
+    """The generation that was last found to be lost for good: such a finding stays true."""
     proven_lost_at: datetime | None = None
-    """When the generation was last found to be lost for good: such a finding stays true."""
     serving_since: datetime | None = None
     snapshots: tuple[Listed, ...] | None = None  # as last listed
     snapshots_read_at: datetime | None = None
@@ -123,8 +124,8 @@ def forget_asking(memory: Memory) -> Memory:
 
 def remember_result(memory: Memory, decision: Decision, result: Result, now: datetime) -> Memory:
     """The memory after an action: what it may have changed is worth asking for again."""
-    if decision.rule == PROVEN_LOST:
-        memory = replace(memory, proven_lost_at=now)
+    if decision.rule == PROVEN_LOST and memory.head is not None:
+        memory = replace(memory, proven_lost=memory.head.generation, proven_lost_at=now)
     if isinstance(decision.action, Rest | Wait | CallHuman) or result.outcome is Outcome.REFUSED:
         return memory
     if isinstance(decision.action, BeginTask):
@@ -221,7 +222,7 @@ def _learners(memory: Memory, membership: Membership, answers: Answers, now: dat
 def _remember_loss(memory: Memory, o: Observation) -> Memory:
     """Since when there is no leader, and whom EC2 must be asked about before the generation may be called lost."""
     if not isinstance(o.membership, Unknown) or o.leader_seen is True:
-        return replace(memory, leaderless_since=None, named_since={}, proven_lost_at=None)
+        return replace(memory, leaderless_since=None, named_since={}, proven_lost=None, proven_lost_at=None)
     since = memory.leaderless_since if isinstance(o.leader_seen, Unknown) else _since(memory.leaderless_since, o.now)
     named = {name: memory.named_since.get(name, o.now) for name in sorted(_named(memory, o))}
     return replace(memory, leaderless_since=since, named_since=named)

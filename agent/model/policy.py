@@ -45,4 +45,4 @@ class Policy:
 
     def metrics_url(self, private_ip: str) -> str:
         """Where the etcd of that instance tells its metrics: plain, and open even without a quorum."""
-        return f"http://{private_ip}:{self.metrics_port}/metrics"
+        return f"http://{private_ip}:{self.metrics_port}"
