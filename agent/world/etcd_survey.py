@@ -82,6 +82,7 @@ def _read(data_dir: Path, keep: etcd_wal.Keep) -> Survey:
 
     A log that ends before that has lost entries for which this member may have voted. etcd would run on it.
     """
+    data_dir.stat()  # a directory that is gone says nothing of its content
     contents = _database(data_dir / "member" / "snap" / "db")
     log = etcd_wal.read(data_dir, keep)
     if log.start.index > contents.consistent_index:
@@ -108,11 +109,25 @@ def _from_the_leader(data_dir: Path, start: etcd_wal.Mark) -> etcd_bolt.Contents
 
 
 def _told(log: etcd_wal.Log, contents: etcd_bolt.Contents) -> Survey:
-    committed = max(log.state.commit, contents.consistent_index)
+    committed = max(log.state.commit, contents.consistent_index, _last_change_applied(log, contents))
     listed = log.membership_at(committed)
     pending = log.membership_at(log.state.commit).voters != listed.voters
     position = LogPosition(log.last_term, log.last_index, committed, pending)
     return Survey(log.cluster_id, log.member_id, _members(log, contents, listed), position, contents.revision)
+
+
+def _last_change_applied(log: etcd_wal.Log, contents: etcd_bolt.Contents) -> int:
+    """etcd 3.4 writes a change of the membership to the database, and its index only with the next key."""
+    return max((change.index for change in log.changes if _shows(contents, change)), default=0)
+
+
+def _shows(contents: etcd_bolt.Contents, change: etcd_wal.Change) -> bool:
+    if change.kind is etcd_wal.ChangeKind.REMOVE:
+        return change.member in contents.removed
+    listed = next((each for each in contents.members if each.id == change.member), None)
+    if listed is None or change.kind is etcd_wal.ChangeKind.UPDATE:
+        return False
+    return not (change.promotes and listed.is_learner)
 
 
 def _members(log: etcd_wal.Log, contents: etcd_bolt.Contents, listed: etcd_wal.Membership) -> tuple[MemberEntry, ...]:

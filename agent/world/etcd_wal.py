@@ -62,6 +62,11 @@ class Change:
     member: MemberId
     context: bytes
 
+    @property
+    def promotes(self) -> bool:
+        """An addition of a member that is a learner already (etcd's ConfigChangeContext)."""
+        return b'"isPromote":true' in self.context
+
 
 @dataclass(frozen=True, slots=True)
 class HardState:
@@ -192,10 +197,14 @@ def _segment(path: Path, last: bool, keep: Keep) -> Segment:
 
 def _last_segment(path: Path) -> Segment:
     """Most of it is space that etcd has reserved: read up to there, unless that is in the middle of a record."""
-    with path.open("rb", buffering=0) as file:
-        chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
-        segment = parsed(b"".join(itertools.takewhile(any, chunks)), path.name, last=True)
+    segment = parsed(b"".join(_until_zeros(path)), path.name, last=True)
     return parsed(path.read_bytes(), path.name, last=True) if segment.torn else segment
+
+
+def _until_zeros(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        while (chunk := file.read(CHUNK_BYTES)) and any(chunk):
+            yield chunk
 
 
 def _check_the_chain(paths: Sequence[Path], segments: Sequence[Segment]) -> None:
@@ -431,7 +440,7 @@ def after(membership: Membership, changes: Iterator[Change]) -> Membership:
             removed.add(member)
             voters.discard(member)
             learners.discard(member)
-        elif change.kind is ChangeKind.ADD and (not known or b'"isPromote":true' in change.context):
+        elif change.kind is ChangeKind.ADD and (not known or change.promotes):
             if member not in removed:
                 voters.add(member)
                 learners.discard(member)
