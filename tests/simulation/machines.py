@@ -1,4 +1,4 @@
-"""The nouns of the simulated world: instances with disks, lineages of data, and what breaks a promise."""
+"""The nouns of the simulated world: instances with their disks, and what breaks a promise."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from agent.model.cluster import Member
 from agent.model.disk import Identity
 from agent.model.fleet import InstanceState
-from agent.model.ids import ClusterId, InstanceId, MemberId
+from agent.model.ids import InstanceId, Nonce
+from agent.model.work import RestoreSeed
+from tests.simulation.logs import DataDir
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -29,30 +30,6 @@ def number(*words: object) -> int:
 
 
 @dataclass
-class Lineage:
-    """One cluster's committed membership; whoever has its data shares it."""
-
-    cluster_id: ClusterId
-    members: dict[MemberId, Member]
-    token: str
-    writes: int = 0
-    gone: set[MemberId] = field(default_factory=set)
-    superseded_at: int | None = None  # how many writes it had when a newer generation was proclaimed
-
-    @property
-    def voters(self) -> list[Member]:
-        return [each for each in self.members.values() if not each.is_learner]
-
-
-@dataclass
-class DataDir:
-    """What a member's directory holds."""
-
-    lineage: Lineage
-    member: MemberId
-
-
-@dataclass
 class Machine:
     """An instance with a disk, an address, and perhaps an etcd process and an agent."""
 
@@ -63,15 +40,21 @@ class Machine:
     launched_at: datetime
     state: InstanceState = InstanceState.RUNNING
     lifecycle: str = "InService"
+    # ---- the disk
     identity: Identity | None = None
     prepared: bool = False
     data: DataDir | None = None
-    running: bool = False
-    reachable: bool = True
-    launched_as: str = ""  # etcd's --name at its last start
-    steady_since: datetime | None = None  # since when etcd runs and can be reached
+    seeds: set[str] = field(default_factory=set)  # digests of snapshots that lie here
+    restored: dict[Nonce, RestoreSeed] = field(default_factory=dict)
     quarantine: list[DataDir | None] = field(default_factory=list)
+    # ---- etcd
+    running: bool = False
+    answers: bool = False  # its client port: not before it has seen a leader once since its start
+    launched_as: str = ""  # etcd's --name at its last start
+    reachable: bool = True
+    steady_since: datetime | None = None  # since when etcd runs and can be reached
     exit_code: int | None = None
+    cannot_be_rescued: bool = False  # a copy of its log does not run
     boot: int = 1
     starts: int = 0
     stops: int = 0  # of etcd, by its agent
@@ -79,3 +62,19 @@ class Machine:
     @property
     def up(self) -> bool:
         return self.state is InstanceState.RUNNING
+
+    @property
+    def exists(self) -> bool:
+        return self.state is not InstanceState.TERMINATED
+
+    def end_etcd(self, exit_code: int | None = None) -> None:
+        self.running, self.answers, self.exit_code = False, False, exit_code
+
+    def lose_disk(self) -> None:
+        self.identity, self.data, self.prepared = None, None, False
+        self.seeds, self.restored = set(), {}
+
+    def take_disk_of(self, other: Machine) -> None:
+        self.identity, self.data, self.prepared = other.identity, other.data, other.prepared
+        self.seeds, self.restored = other.seeds, other.restored
+        other.lose_disk()

@@ -1,36 +1,32 @@
-"""A small world for the real agent: EC2, S3 and etcd's membership rules as values in one process.
+"""A small world for the real agent: EC2, S3 and etcd as values in one process.
 
 The agent's loop, observe, decide and act run unmodified against simulated doors. Time is virtual, every
 choice comes from one seed, and iteration is sorted, so a seed's trace is the same on every run. Between any
-two requests of an agent others may play whole rounds (`interleave`), so what one has seen may be old when it
-acts. What is modelled of etcd: one lineage for each token and founders; a commit needs a quorum of running
-voters that reach each other; one learner at a time; an add needs voters that have been connected for five
-seconds; names and client URLs appear once a quorum has committed them; a removed or forgotten member never
-serves. Not modelled: the log, lagging followers, elections that take time.
+two requests of an agent others may play whole rounds (`interleave`), and between any two steps of its tasks
+anything may happen, so what one has seen may be old when it acts. What is modelled of etcd: see `raft`.
 
-`Sim.check` runs after every round: the promises that must hold whatever the weather is.
+What must hold at every moment, whatever the weather is: see `promises`.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-from agent.loop import play
 from agent.model.actions import Launch
-from agent.model.cluster import Member, quorum_of, voter_target
+from agent.model.cluster import Alarm, Member, voter_target
 from agent.model.fleet import Group, InstanceState
 from agent.model.generation import FIRST, Cause, GenerationRecord
-from agent.model.ids import ClientUrl, ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
-from agent.model.memory import Memory
-from agent.model.policy import Policy
-from agent.model.round import Round
-from agent.world.doors import World
-from tests.simulation.doors import Faults, SimBucket, SimClock, SimCloud, SimEtcd, SimHost, SimMetadata
-from tests.simulation.machines import START, Broken, Crash, DataDir, Lineage, Machine, number
+from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
+from agent.model.snapshot import BAD, DATA, MANIFEST, SnapshotName
+from agent.model.work import RestoreSeed, Working
+from tests.simulation.agents import Agent
+from tests.simulation.doors import Faults
+from tests.simulation.logs import DataDir, Entry, Lineage
+from tests.simulation.machines import START, Broken, Machine, number
+from tests.simulation.promises import Promises
+from tests.simulation.raft import Raft
 
 DEEPEST = 3
 """How many agents may be in the middle of a round at once."""
@@ -46,7 +42,10 @@ class Sim:
         self.interleave = interleave
         self.now = START
         self.objects: dict[str, tuple[str, datetime]] = {}
-        self.written_once: dict[str, str] = {}
+        self.contents: dict[str, Entry] = {}  # what a snapshot with this digest holds
+        self.alarmed: dict[str, frozenset[Alarm]] = {}
+        self.records: dict[GenerationNumber, GenerationRecord] = {}  # as they were written, whatever the bucket says
+        self.raft, self.promises = Raft(self), Promises(self)
         self.lineages: dict[str, Lineage] = {}
         self.born: set[MemberId] = set()
         self.machines: dict[InstanceId, Machine] = {}
@@ -85,7 +84,8 @@ class Sim:
 
     def terminate(self, name: InstanceId) -> None:
         machine = self.machines[name]
-        machine.state, machine.running = InstanceState.TERMINATED, False
+        machine.state = InstanceState.TERMINATED
+        machine.end_etcd()
         self._end_agent(name)
         self.tell(f"{name} is terminated")
 
@@ -95,7 +95,8 @@ class Sim:
 
     def stop(self, name: InstanceId) -> None:
         machine = self.machines[name]
-        machine.state, machine.running = InstanceState.STOPPED, False
+        machine.state = InstanceState.STOPPED
+        machine.end_etcd()
         self._end_agent(name)
         self.tell(f"{name} is stopped")
 
@@ -107,10 +108,11 @@ class Sim:
     def reboot(self, name: InstanceId, *, ip: str | None = None, wipe: bool = False, after: float = 0.0) -> None:
         """Also starts what was stopped. A wiped disk has lost identity and data."""
         machine = self.machines[name]
-        machine.state, machine.running, machine.boot = InstanceState.RUNNING, False, machine.boot + 1
+        machine.state, machine.boot = InstanceState.RUNNING, machine.boot + 1
+        machine.end_etcd()
         machine.ip = ip or machine.ip
         if wipe:
-            machine.identity, machine.data, machine.prepared = None, None, False
+            machine.lose_disk()
         self._new_agent(name, after)
         self.tell(f"{name} is rebooted at {machine.ip}{' with an empty disk' if wipe else ''}")
 
@@ -119,7 +121,7 @@ class Sim:
         self.tell(f"the agent of {name} is killed")
 
     def kill_etcd(self, name: InstanceId) -> None:
-        self.machines[name].running, self.machines[name].exit_code = False, -9
+        self.machines[name].end_etcd(-9)
         self.tell(f"etcd on {name} is killed")
 
     def isolate(self, name: InstanceId) -> None:
@@ -139,9 +141,7 @@ class Sim:
     def move_volume(self, old: InstanceId, new: InstanceId) -> None:
         """The old instance is terminated, and its disk attached to the new one."""
         self.terminate(old)
-        of, to = self.machines[old], self.machines[new]
-        to.identity, to.data, to.prepared = of.identity, of.data, of.prepared
-        of.identity, of.data, of.prepared = None, None, False
+        self.machines[new].take_disk_of(self.machines[old])
         self.tell(f"the volume of {old} is attached to {new}")
 
     def at(self, url: str) -> Machine | None:
@@ -163,8 +163,8 @@ class Sim:
             founders,
             Cause("operator", {}),
         )
-        for lineage in self.lineages.values():
-            lineage.superseded_at = lineage.writes
+        self.records[generation] = record
+        self._supersede()
         self.objects[f"generations/{generation:06d}.json"] = (record.to_json(), self.now)
         return record
 
@@ -173,21 +173,57 @@ class Sim:
         self.now += timedelta(seconds=seconds)
         self.tell(f"{seconds:.0f} s go by")
 
-    # ---- etcd's rules
+    # ---- generations
+
+    def generation_begins(self, record: GenerationRecord) -> None:
+        """Its record was just written: is it rightly so?"""
+        if record.generation in self.records:
+            raise Broken(f"generation {record.generation} is written a second time")
+        self.promises.at_creation(record)
+        self.records[record.generation] = record
+        self._supersede()
+        self.tell(f"generation {record.generation} begins, from {record.seed.source if record.seed else 'nothing'}")
+
+    def _supersede(self) -> None:
+        newest = max(self.records)
+        for lineage in self.lineages.values():
+            if lineage.superseded_at is None and lineage.token != self.records[newest].token:
+                lineage.superseded_at = lineage.writes
+
+    def lineage_of(self, record: GenerationRecord) -> Lineage | None:
+        return next((each for each in self.lineages.values() if each.token == record.token), None)
+
+    def record_of(self, lineage: Lineage) -> GenerationRecord | None:
+        return next((each for each in self.records.values() if each.token == lineage.token), None)
+
+    # ---- snapshots
+
+    def snapshot_names(self) -> list[SnapshotName]:
+        """Whatever lies there, whole or not, oldest first."""
+        keys = [key for key in self.objects if key.startswith("snapshots/")]
+        stems = {key.removesuffix(end) for key in keys for end in (DATA, MANIFEST, BAD) if key.endswith(end)}
+        return sorted(name for name in map(SnapshotName.parse, stems) if name is not None)
+
+    def sound_snapshots(self) -> Iterator[tuple[SnapshotName, Entry]]:
+        """Those that can be restored in truth, with what they hold."""
+        for name in self.snapshot_names():
+            data, manifest = self.objects.get(name.data_key), self.objects.get(name.manifest_key)
+            content = None if data is None else self.contents.get(data[0])
+            whole = manifest is not None and data is not None and data[0] in manifest[0]
+            if content is not None and whole and name.bad_key not in self.objects:
+                yield name, content
+
+    # ---- etcd
 
     def serving(self, lineage: Lineage) -> dict[MemberId, Machine]:
         """The members of a lineage whose etcd runs and can be reached."""
-        found = {
-            each.data.member: each
-            for each in self.machines.values()
-            if each.running and each.reachable and each.data is not None and each.data.lineage is lineage
-        }
-        return {member: machine for member, machine in sorted(found.items()) if member in lineage.members}
+        running = [(each.data.member, each) for each in self.raft.running(lineage) if each.reachable and each.data]
+        return {member: machine for member, machine in running if member in lineage.members}
 
     def leader(self, lineage: Lineage) -> MemberId | None:
-        serving = self.serving(lineage)
-        up = [each.id for each in lineage.voters if each.id in serving]
-        return min(up) if len(up) >= quorum_of(len(lineage.voters)) else None
+        """Of those that reach each other."""
+        leader = self.raft.leader_in([each for each in self.raft.running(lineage) if each.reachable])
+        return None if leader is None or leader.data is None else leader.data.member
 
     def start_etcd(self, machine: Machine, launch: Launch) -> None:
         if machine.running:
@@ -200,25 +236,46 @@ class Sim:
             if born is None:
                 machine.exit_code = 1
                 return
-            if born.member in self.born:
-                raise Broken(f"member {born.member} of {machine.id} starts a second time on an empty disk")
-            self.born.add(born.member)
-            machine.data = born
-        machine.running, machine.launched_as = True, launch.name
+            machine.data = self._born(born)
+        if machine.data.damaged:
+            machine.exit_code = 2
+            return
+        machine.data.leads, machine.data.applied = False, machine.data.committed
+        machine.running, machine.answers, machine.launched_as = True, False, launch.name
+
+    def _born(self, data: DataDir) -> DataDir:
+        if data.member in self.born:
+            raise Broken(f"member {data.member} starts a second time on an empty disk")
+        self.born.add(data.member)
+        return data
 
     def _found(self, launch: Launch) -> DataDir:
-        key = f"{launch.token} {sorted(launch.initial_cluster)}"
+        return self._founder(launch.token, launch.initial_cluster, launch.peer_url, None, None)
+
+    def restored(self, task: RestoreSeed) -> DataDir:
+        """A founder's directory, made of the seed."""
+        seed = task.seed
+        how = f"{seed.sha256} bumped by {seed.bump_revision}"
+        return self._born(self._founder(task.token, task.initial_cluster, task.peer_url, how, seed.sha256))
+
+    def _founder(
+        self, token: str, founders: tuple[tuple[str, PeerUrl], ...], url: PeerUrl, seed: str | None, sha256: str | None
+    ) -> DataDir:
+        key = f"{token} {sorted(founders)}"
         if key not in self.lineages:
-            members = {}
-            for name, url in launch.initial_cluster:
-                member = MemberId(number(url, launch.token))
-                members[member] = Member(member, name, (url,))
-            self.lineages[key] = Lineage(ClusterId(number(key)), members, launch.token)
+            ids = {name: MemberId(number(each, token)) for name, each in founders}
+            members = {ids[name]: Member(ids[name], name, (each,)) for name, each in founders}
+            content = None if sha256 is None else self.contents[sha256]
+            first = Entry(1, len(members), members, 1 if content is None else content.revision + 10**9, content)
+            alarms = set() if sha256 is None else set(self.alarmed[sha256])
+            self.lineages[key] = Lineage(ClusterId(number(key)), token, first, seed, alarms=alarms)
+            self._supersede()
         lineage = self.lineages[key]
-        member = MemberId(number(launch.peer_url, launch.token))
+        self.promises.at_founding(lineage, seed)
+        member = MemberId(number(url, token))
         if member in lineage.gone:
-            raise Broken(f"{launch.name} starts as founder {member}, which was removed long ago")
-        return DataDir(lineage, member)
+            raise Broken(f"founder {member} starts, which was removed long ago")
+        return DataDir(lineage, member, lineage.first, lineage.first, lineage.first)
 
     def _join(self, launch: Launch) -> DataDir | None:
         urls = sorted(url for _, url in launch.initial_cluster)
@@ -229,20 +286,14 @@ class Sim:
                 return DataDir(lineage, entry.id)
         return None
 
-    def _commit(self, lineage: Lineage) -> None:
-        """With a leader: a write, everybody's name and client URL, and the end of those who were removed."""
-        if self.leader(lineage) is None:
-            return
-        lineage.writes += 1
-        for member, machine in self.serving(lineage).items():
-            urls = (ClientUrl(f"http://{machine.ip}:2379"),)
-            entry = lineage.members[member]
-            if (entry.name, entry.client_urls) != (machine.launched_as, urls):
-                lineage.members[member] = replace(entry, name=machine.launched_as, client_urls=urls)
-        for machine in self.machines.values():
-            removed = machine.data is not None and machine.data.member in lineage.gone
-            if removed and machine.running and machine.reachable:
-                machine.running, machine.exit_code = False, 0
+    def is_fresh(self, machine: Machine) -> bool:
+        """Its etcd has run and could be reached for a moment only."""
+        since = machine.steady_since
+        return since is None or self.now - since < timedelta(seconds=20)
+
+    def raise_alarm(self, alarm: Alarm) -> None:
+        """Writes are refused from now on."""
+        self.current().alarms.add(alarm)
 
     # ---- what must always hold
 
@@ -250,26 +301,8 @@ class Sim:
         for machine in self.machines.values():
             up = machine.running and machine.reachable
             machine.steady_since = (machine.steady_since or self.now) if up else None
-        for lineage in self.lineages.values():
-            self._commit(lineage)
-        self._one_lineage_writes()
-        self._nothing_is_rewritten()
-
-    def _one_lineage_writes(self) -> None:
-        alive = [each for each in self.lineages.values() if each.writes and each.superseded_at is None]
-        if len(alive) > 1:
-            raise Broken("two lineages accepted writes")
-        for lineage in self.lineages.values():
-            if lineage.superseded_at is not None and lineage.writes > lineage.superseded_at:
-                raise Broken(f"lineage {lineage.cluster_id} writes although a newer generation exists")
-
-    def _nothing_is_rewritten(self) -> None:
-        """What is written once stays as it was: no record, claim or formed.json changes or goes away."""
-        for key, text in self.written_once.items():
-            if key not in self.objects or self.objects[key][0] != text:
-                raise Broken(f"{key} was changed or deleted")
-        kept = {key: text for key, (text, _) in self.objects.items() if key.startswith("generations/")}
-        self.written_once.update(kept)
+        self.raft.pass_time()
+        self.promises.nothing_is_rewritten()
 
     # ---- what tests ask
 
@@ -321,13 +354,15 @@ class Sim:
         """Let the agents play, in the order in which they wake, ties by chance."""
         end = self.now + timedelta(seconds=seconds)
         while not until():
-            waking = list(self.agents.values())
-            agent = min(waking, key=lambda each: (each.wakes_at, self.random.random())) if waking else None
-            if agent is None or agent.wakes_at > end:
+            due = [(each.wakes_at, each.turn) for each in self.agents.values()]
+            works = [each for each in self.agents.values() if isinstance(each.workshop.work, Working)]
+            due += [(each.workshop.due, each.step) for each in works]
+            at, happen = min(due, key=lambda each: (each[0], self.random.random())) if due else (end, None)
+            if happen is None or at > end:
                 self.now = end
                 return
-            self.now = max(self.now, agent.wakes_at) + timedelta(milliseconds=self.random.randrange(1, 40))
-            agent.turn()
+            self.now = max(self.now, at) + timedelta(milliseconds=self.random.randrange(1, 40))
+            happen()
 
     def run_until(self, holds: Callable[[], bool], within: float) -> float:
         """Seconds until it holds; Broken where it does not within the bound."""
@@ -344,52 +379,3 @@ class Sim:
         due = [each for each in self.agents.values() if each not in self.in_turn and each.wakes_at <= self.now]
         if due:
             self.random.choice(due).turn()
-
-
-class Agent:
-    """One agent's process: memory, doors and a place in time. A crash loses the memory only."""
-
-    def __init__(self, sim: Sim, name: InstanceId, after: float = 0.0) -> None:
-        self.sim, self.name, self.alive = sim, name, True
-        self.memory, self.wakes_at = Memory(), sim.now + timedelta(seconds=after)
-        self.last: Round | None = None
-        self.faults = sim.weather()
-        self.calls: Counter[str] = Counter()  # requests by door
-        self.at_crash: Callable[[], None] = lambda: None
-        self.policy = Policy(cluster="prod", groups_interval=timedelta(seconds=30))
-        self.cloud = SimCloud(self)
-        self.world = World(SimClock(self), SimMetadata(self), self.cloud, SimBucket(self), SimEtcd(self), SimHost(self))
-
-    @property
-    def machine(self) -> Machine:
-        return self.sim.machines[self.name]
-
-    @property
-    def rule(self) -> str:
-        return "" if self.last is None else self.last.decision.rule
-
-    @property
-    def settled(self) -> bool:
-        return self.rule in ("rest", "promote-myself")
-
-    def turn(self) -> None:
-        self.sim.in_turn.append(self)
-        try:
-            self._round()
-        except Crash:
-            self.sim.tell(f"the agent of {self.name} dies")
-            self.memory, self.wakes_at = Memory(), self.sim.now + timedelta(seconds=1)
-            self.at_crash()
-        finally:
-            self.sim.in_turn.remove(self)
-        self.sim.check()
-
-    def _round(self) -> None:
-        self.last = play(self.world, self.world.metadata.me(), self.memory, self.policy)
-        self.memory = self.last.memory
-        self.wakes_at = self.sim.now + self.last.pause * (1 + self.sim.random.random() / 4)
-        decision, result = self.last.decision, self.last.result
-        self.sim.tell(
-            f"{self.name} {decision.rule}: {type(decision.action).__name__}"
-            f" ({decision.because}) -> {result.outcome} {result.detail}"
-        )

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from agent.model.ids import InstanceId
+from tests.simulation.agents import Agent
 from tests.simulation.doors import Faults
-from tests.simulation.sim import Agent, Sim
+from tests.simulation.sim import Sim
 
 Begin = Callable[..., Sim]
 
@@ -155,7 +156,7 @@ def test_old_data_on_one_disk_keeps_the_others_from_founding(begin: Begin, seed:
     sim.run_until(sim.whole, within=30)
     survivor, *lost = sim.live()
     sim.objects.clear()
-    sim.written_once.clear()
+    sim.promises.written_once.clear()
     for name in lost:
         sim.terminate(name)
         sim.launch()

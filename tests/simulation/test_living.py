@@ -383,8 +383,7 @@ def test_a_member_removed_by_hand_is_fenced_and_joins_again(begin: Begin, seed: 
     sim = whole(begin, seed)
     name = sim.live()[seed % 3]
     member, lineage = member_of(sim, name), sim.current()
-    lineage.gone.add(member)
-    del lineage.members[member]
+    sim.raft.remove_by_hand(lineage, member)
     sim.run_until(lambda: bool(sim.machines[name].quarantine), within=60)
     sim.run_until(sim.whole, within=60)
     assert name in sim.voters()

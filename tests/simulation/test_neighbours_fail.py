@@ -9,9 +9,10 @@ import pytest
 
 from agent.model.fleet import Fleet
 from agent.model.ids import MemberId
+from tests.simulation.agents import Agent
 from tests.simulation.doors import Faults
 from tests.simulation.machines import Machine
-from tests.simulation.sim import Agent, Sim
+from tests.simulation.sim import Sim
 
 Begin = Callable[..., Sim]
 HALF_AN_HOUR = 1800
@@ -138,7 +139,7 @@ def test_a_deleted_marker_stops_nobody(begin: Begin, harm: str) -> None:
     sim = healthy(begin, 5)
     for key in [key for key in sim.objects if harm == "record" or key.endswith("formed.json")]:
         del sim.objects[key]
-    sim.written_once.clear()
+    sim.promises.written_once.clear()
     before = [(each.id, each.running, each.starts, len(each.quarantine)) for each in sim.machines.values()]
     for name in sim.live():
         sim.kill_agent(name)

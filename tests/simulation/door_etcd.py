@@ -1,0 +1,184 @@
+"""The simulated API of etcd: who answers what, and membership changes by etcd's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from agent.model.cluster import Alarm, Member, Membership, MemberStatus, quorum_of
+from agent.model.faults import Refused, Unavailable
+from agent.model.ids import ClientUrl, MemberId, PeerUrl
+from agent.model.known import Ignorance, Unknown
+from agent.model.members import MemberEntry
+from tests.simulation.doors import Door
+from tests.simulation.logs import DataDir, Entry, Lineage
+from tests.simulation.machines import Machine, number
+
+CONNECTED = timedelta(seconds=5)
+"""etcd adds nobody before its voters have been connected for so long (HealthInterval)."""
+
+
+def entry_of(member: Member) -> MemberEntry:
+    return MemberEntry(member.id, member.name, member.peer_urls, member.is_learner)
+
+
+class SimEtcd(Door):
+    name = "etcd"
+
+    def _target(self, endpoint: ClientUrl) -> tuple[Machine, DataDir, Entry]:
+        """Whoever answers there, with its data and what it has applied of it."""
+        machine = self.sim.at(endpoint)
+        reaches = machine is not None and (machine is self.machine or (machine.reachable and self.machine.reachable))
+        if machine is None or not machine.running or machine.data is None or not reaches:
+            raise Unavailable(Ignorance.UNREACHABLE, f"{endpoint} does not answer")
+        if not machine.answers or machine.data.applied is None:
+            raise Unavailable(Ignorance.TIMEOUT, f"{endpoint} accepts, and answers nothing")
+        if machine.data.member in machine.data.lineage.gone:
+            raise Unavailable(Ignorance.UNREACHABLE, f"{endpoint} is on its way out")
+        return machine, machine.data, machine.data.applied
+
+    def _leader(self, endpoint: ClientUrl) -> tuple[Machine, DataDir]:
+        """The leader that stands behind a linearizable answer."""
+        machine, data, applied = self._target(endpoint)
+        leader = self.sim.raft.leader_of(machine)
+        if leader is None or leader.data is None:
+            raise Unavailable(Ignorance.FAILED, "etcdserver: request timed out")
+        own = applied.members.get(data.member)
+        if own is None or own.is_learner:
+            raise Refused("etcdserver: rpc not supported for learner")
+        return leader, leader.data
+
+    def status(self, endpoint: ClientUrl) -> MemberStatus:
+        self.read()
+        machine, data, applied = self._target(endpoint)
+        leader = self.sim.raft.leader_of(machine)
+        own = applied.members.get(data.member)
+        assert data.committed is not None
+        return MemberStatus(
+            member_id=data.member,
+            cluster_id=data.lineage.cluster_id,
+            version="3.5.30",
+            leader=None if leader is None or leader.data is None else leader.data.member,
+            raft_term=data.lineage.term,
+            committed_index=data.committed.index,
+            applied_index=applied.index,
+            is_learner=own is None or own.is_learner,
+            db_size_bytes=1,
+            revision=applied.revision,
+            errors=tuple(f"memberID:{each.member} alarm:{each.kind}" for each in sorted_alarms(data.lineage)),
+        )
+
+    def statuses(self, endpoints: Sequence[ClientUrl]) -> Mapping[ClientUrl, MemberStatus | Unknown]:
+        found: dict[ClientUrl, MemberStatus | Unknown] = {}
+        for endpoint in endpoints:
+            try:
+                found[endpoint] = self.status(endpoint)
+            except (Unavailable, Refused) as trouble:
+                found[endpoint] = trouble.unknown
+        return found
+
+    def membership(self, endpoint: ClientUrl) -> Membership:
+        self.read()
+        _, data = self._leader(endpoint)
+        members = tuple(each for _, each in sorted(data.members.items()))
+        return Membership(data.lineage.cluster_id, members, endpoint)
+
+    def members_locally(self, endpoint: ClientUrl) -> tuple[MemberEntry, ...]:
+        self.read()
+        _, _, applied = self._target(endpoint)
+        return tuple(entry_of(each) for _, each in sorted(applied.members.items()))
+
+    def has_leader(self, metrics_url: str) -> bool:
+        self.read()
+        machine = self.sim.at(metrics_url)
+        if machine is not self.machine or not machine.running:
+            raise Unavailable(Ignorance.UNREACHABLE, f"{metrics_url} does not answer")
+        return self.sim.raft.leader_of(machine) is not None
+
+    def alarms(self, endpoint: ClientUrl) -> tuple[Alarm, ...]:
+        self.read()
+        _, data = self._leader(endpoint)
+        return sorted_alarms(data.lineage)
+
+    def disarm(self, endpoint: ClientUrl, alarm: Alarm) -> None:
+        def effect() -> None:
+            _, data = self._leader(endpoint)
+            data.lineage.alarms.discard(alarm)
+
+        self.write(effect)
+
+    # ---- changes of membership
+
+    def _change(self, endpoint: ClientUrl, change: Callable[[Lineage, dict[MemberId, Member]], None]) -> None:
+        """Judged by etcd's rules at the moment at which it arrives."""
+
+        def effect() -> None:
+            leader, data = self._leader(endpoint)
+            members = dict(data.members)
+            change(data.lineage, members)
+            self.sim.raft.propose(leader, members)
+
+        self.write(effect)
+
+    def add_learner(self, endpoint: ClientUrl, peer_url: PeerUrl) -> MemberId:
+        added: list[MemberId] = []
+
+        def change(lineage: Lineage, members: dict[MemberId, Member]) -> None:
+            self._must_be_connected(lineage, members)
+            if any(each.is_learner for each in members.values()):
+                raise Refused("etcdserver: too many learner members in cluster")
+            if any(peer_url in each.peer_urls for each in members.values()):
+                raise Refused("etcdserver: Peer URLs already exists")
+            member = MemberId(number(peer_url, lineage.cluster_id, self.sim.now))
+            members[member] = Member(member, "", (peer_url,), (), is_learner=True)
+            added.append(member)
+
+        self._change(endpoint, change)
+        return added[0]
+
+    def _must_be_connected(self, lineage: Lineage, members: dict[MemberId, Member]) -> None:
+        """etcd 3.5.30: every voter of three, a quorum of more, for five seconds."""
+        voters = [each.id for each in members.values() if not each.is_learner]
+        serving = self.sim.serving(lineage)
+        steady = [each for each in voters if each in serving and self._is_steady(serving[each])]
+        if len(steady) < (len(voters) if len(voters) <= 3 else quorum_of(len(voters))):
+            raise Refused("etcdserver: unhealthy cluster")
+
+    def _is_steady(self, machine: Machine) -> bool:
+        return machine.steady_since is not None and self.sim.now - machine.steady_since >= CONNECTED
+
+    def promote(self, endpoint: ClientUrl, member: MemberId) -> None:
+        def change(lineage: Lineage, members: dict[MemberId, Member]) -> None:
+            entry, learner = members.get(member), self.sim.serving(lineage).get(member)
+            in_sync = learner is not None and learner.data is not None and learner.data.appended is not None
+            if entry is None or not entry.is_learner or not in_sync:
+                raise Refused("etcdserver: can only promote a learner member which is in sync with leader")
+            members[member] = replace(entry, is_learner=False)
+
+        self._change(endpoint, change)
+
+    def remove(self, endpoint: ClientUrl, member: MemberId) -> None:
+        def change(lineage: Lineage, members: dict[MemberId, Member]) -> None:
+            entry = members.pop(member, None)
+            if entry is None:
+                raise Refused("etcdserver: member not found")
+            self.sim.promises.at_removal(self.agent.name, lineage, entry, blind=self.agent.faults.flaky > 0)
+            lineage.gone.add(member)
+
+        self._change(endpoint, change)
+
+    def update_peer_url(self, endpoint: ClientUrl, member: MemberId, peer_url: PeerUrl) -> None:
+        def change(lineage: Lineage, members: dict[MemberId, Member]) -> None:
+            entry = members.get(member)
+            if entry is None:
+                raise Refused("etcdserver: member not found")
+            if any(peer_url in each.peer_urls and each.id != member for each in members.values()):
+                raise Refused("etcdserver: Peer URLs already exists")
+            members[member] = replace(entry, peer_urls=(peer_url,))
+
+        self._change(endpoint, change)
+
+
+def sorted_alarms(lineage: Lineage) -> tuple[Alarm, ...]:
+    return tuple(sorted(lineage.alarms, key=lambda each: (each.member, each.kind)))
