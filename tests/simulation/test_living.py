@@ -392,11 +392,14 @@ def test_a_member_removed_by_hand_is_fenced_and_joins_again(begin: Begin, seed: 
 
 @pytest.mark.parametrize("instances", [3, 4, 5])
 def test_a_steady_cluster_asks_aws_next_to_nothing(begin: Begin, instances: int) -> None:
-    """150 calls an hour for three members; a spare costs no more than a voter."""
+    """150 calls an hour for three members, and six for each snapshot; a spare costs no more than a voter."""
     sim = whole(begin, 1, instances)
     sim.run(300)
     for agent in sim.agents.values():
         agent.calls.clear()
     sim.run(3600)
     calls = {name: agent.calls["s3"] + agent.calls["ec2"] + agent.calls["imds"] for name, agent in sim.agents.items()}
-    assert sum(calls.values()) < 50 * instances, calls
+    taken = sim.now - timedelta(hours=1)
+    snapshots = sum(at > taken for key, (_, at) in sim.objects.items() if key.endswith(".db.zst"))
+    assert 11 <= snapshots <= 12
+    assert sum(calls.values()) < 50 * instances + 6 * snapshots, calls
