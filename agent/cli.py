@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_run(commands)
     _add_questions(commands)
+    _add_snapshots_and_recovery(commands)
     _add_config(commands)
     _add_lab(commands)
     return parser
@@ -105,6 +106,13 @@ def _add_config(commands: Commands) -> None:
         verb.set_defaults(command=command)
     text = "print a settings file with every setting explained"
     verbs.add_parser("example", help=text, description=text).set_defaults(command=config_example)
+
+
+def _add_snapshots_and_recovery(commands: Commands) -> None:
+    from agent import recover_cli, snapshot_cli
+
+    snapshot_cli.add_parser(commands)
+    recover_cli.add_parser(commands)
 
 
 def _add_lab(commands: Commands) -> None:

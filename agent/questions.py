@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import suppress
 from typing import Any
 
 import urllib3
@@ -12,7 +13,7 @@ from agent.config_cli import load_settings
 from agent.decide import Ask
 from agent.loop import plan
 from agent.model.cluster import Member, Membership, MemberStatus
-from agent.model.faults import Unavailable
+from agent.model.faults import Refused, Unavailable
 from agent.model.known import Ignorance, Unknown
 from agent.model.memory import Memory
 from agent.model.round import Round
@@ -76,6 +77,15 @@ def _ask_the_agent(settings: Settings) -> dict[str, Any]:
         hint = "is it running? `systemctl status etcd-asg-agent` and `journalctl -u etcd-asg-agent` tell"
         raise Unavailable(Ignorance.UNREACHABLE, f"the agent does not answer at {url} ({error}); {hint}") from error
     return found
+
+
+def refuse_beside_a_busy_agent(settings: Settings) -> None:
+    """The agent on this instance works in the same scratch folder: one task at a time. No agent, no trouble."""
+    with suppress(Unavailable):
+        work = (_ask_the_agent(settings).get("observation") or {}).get("work") or {}
+        if work.get("state") == "working":
+            said = f"the agent on this instance is busy with {work.get('task')}: wait until `status` shows no work"
+            raise Refused(said, Ignorance.FAILED)
 
 
 def show_members(args: argparse.Namespace) -> int:
