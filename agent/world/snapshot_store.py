@@ -35,8 +35,8 @@ from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from agent.model.faults import Refused, Trouble, Unavailable
 from agent.model.known import Ignorance
 from agent.model.snapshot import Manifest, SnapshotName
+from agent.world import heap, snapshot_listing, stale_uploads
 from agent.world import snapshot_download as download
-from agent.world import snapshot_listing, stale_uploads
 from agent.world.aws import Aws
 from agent.world.aws_errors import Asked, NotFound, translated
 from agent.world.objects import Objects
@@ -52,17 +52,17 @@ S3_URL = re.compile(r"s3://([^/]+)/(.+)")
 class Transfers:
     """How much is under way at once, and how long the other side may be silent.
 
-    An upload holds (uploads + 2) parts, a download (downloads + 1) ranges. S3 takes 10,000 parts: 80 GB of 8 MiB.
+    An upload holds (uploads + 2) parts, a download (downloads + 1) ranges. S3 takes 10,000 parts: 50 GB of 5 MiB.
     """
 
-    part_bytes: int = 8 * MIB
+    part_bytes: int = 5 * MIB  # the least that S3 takes
     uploads: int = 4
-    range_bytes: int = 16 * MIB
+    range_bytes: int = 8 * MIB
     downloads: int = 4
     silence: timedelta = timedelta(seconds=30)
 
     def __post_init__(self) -> None:
-        assert self.part_bytes >= 5 * MIB  # S3's least, to which the transfer manager would correct it unasked
+        assert self.part_bytes >= 5 * MIB  # the transfer manager would correct it unasked
 
 
 class SnapshotStore:
@@ -98,7 +98,7 @@ class SnapshotStore:
 
     def _upload(self, name: SnapshotName, stream: CompressedSnapshot) -> Uploaded:
         try:
-            with translated(self._objects.asked("PutObject", name.data_key)):
+            with heap.tidy(), translated(self._objects.asked("PutObject", name.data_key)):
                 self._send(name.data_key, stream)
         except Trouble:
             sent = stream.passed
@@ -183,7 +183,7 @@ class SnapshotStore:
         must be there; a `.partial` file that a killed agent left in it is replaced.
         """
         pieces = self._of(manifest, on_bytes)
-        with closing(pieces), download.whole_or_nothing(into) as file:
+        with heap.tidy(), closing(pieces), download.whole_or_nothing(into) as file:
             download.write_all(file, pieces)
 
     def verify(self, manifest: Manifest, on_bytes: OnBytes = lambda _: None) -> None:

@@ -1,7 +1,8 @@
 """`make bench`: how fast the agent forms and replaces beside a bare etcd, and what an idle cluster costs.
 
-    python -m tests.bench [forming] [replacing] [idle]        nothing named: all three
+    python -m tests.bench [forming] [replacing] [snapshotting] [idle]        nothing named: all of them
     BENCH_ROUNDS=10 BENCH_IDLE_S=660 BENCH_SIZES_MB=0,107     how long, and with how much data
+    BENCH_SNAPSHOT_MB=1000                                    the database of `snapshotting`
     BENCH_PEER=PATH                                           a peer to form beside us: see `tests.bench.forming`
 
 Machines are noisy: compare the ratios of one run, in which the two sides take turns; the first round is dropped by
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests import etcd_versions
-from tests.bench import forming, idle, replacing
+from tests.bench import forming, idle, replacing, snapshotting
 from tests.bench.report import Table, write_section
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -33,6 +34,7 @@ def main() -> int:
     benches = {
         "forming": lambda: forming.measure(etcd, rounds, Path(peer) if peer else None),
         "replacing": lambda: replacing.measure(etcd, rounds, sizes_mb),
+        "snapshotting": lambda: snapshotting.measure(etcd, rounds, int(os.environ.get("BENCH_SNAPSHOT_MB", "1000"))),
         "idle": lambda: idle.measure(etcd, idle_s),
     }
     named = sys.argv[1:] or list(benches)

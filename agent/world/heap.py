@@ -1,0 +1,28 @@
+"""The C library's heap, which keeps what Python has freed: few arenas, and the rest given back after a big job.
+
+glibc gives every thread an arena of its own (mallopt(3), M_ARENA_MAX), and what a part or a range of several MiB leaves
+free in one is of no use to the next thread. Measured with six transfers of 200 MB in one process: the most it held
+grew from 144 to 260 MB by itself, and stayed at 138 to 154 MB with two arenas, at the same speed.
+Where the C library is another one, nothing is done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+M_ARENA_MAX = -8
+ARENAS = 2
+
+
+@contextmanager
+def tidy() -> Iterator[None]:
+    """For a job that takes much memory for a while: what it leaves goes back to the system."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
+    try:
+        yield
+    finally:
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
