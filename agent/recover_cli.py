@@ -13,7 +13,7 @@ import json
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -31,7 +31,7 @@ from agent.decide.by_hand import (
     draft,
     next_number,
 )
-from agent.decide.case import Case, life_of, up_and_unheard
+from agent.decide.case import Case, life_of, unheard
 from agent.decide.loss import Lost
 from agent.model.faults import Refused, Unavailable
 from agent.model.generation import Cause, Exclusion, GenerationRecord, Seed
@@ -60,8 +60,9 @@ would be lost, and asks before it does anything.
 
 --from survivor (the default where an instance reports data): write off instances that will never come back, each with
 --exclude. The agents then recover from the best disk that is left.
---from latest | NAME | s3://BUCKET/KEY | empty: begin the next generation from the newest snapshot, from the one of
-this name (`snapshot list` prints them), from a file that `etcdctl snapshot save` made elsewhere, or with no data.
+--from latest | MANIFEST | s3://BUCKET/KEY | empty: begin the next generation from the newest snapshot, from the one of
+this name or key (`snapshot list` prints them), from a file that `etcdctl snapshot save` made elsewhere, or with no
+data.
 The old generation, if it still runs, stops as soon as its agents read the new record."""
 
 EPILOG = """\
@@ -121,7 +122,7 @@ def add_parser(commands: Commands) -> None:
     )
     add_settings_arguments(parser)
     parser.add_argument(
-        "--from", dest="source", metavar="SOURCE", help="survivor, latest, NAME, s3://BUCKET/KEY, empty"
+        "--from", dest="source", metavar="SOURCE", help="survivor, latest, MANIFEST, s3://BUCKET/KEY, empty"
     )
     parser.add_argument(
         "--exclude",
@@ -172,30 +173,40 @@ def recover(
 ) -> int:
     """Look, draft, show, ask, look again, act."""
     case = inquire()
-    source = _source(post, case, order)
-    exclude = _exclusions(case, order, person)
+    audience = _Audience(sys.stderr if order.as_json else sys.stdout, silent=order.as_json and not person.type_in)
+    audience.hear(evidence_lines(case))
+    exclude = tuple(Exclusion(each, order.why, person.name, case.o.now) for each in order.exclude)
     bumps = tool_bumps() if case.fleet.find(post.me.instance) is not None else None
-    drafted = draft(case, source, exclude, bumps)
-    _show(case, drafted, sys.stderr if order.as_json else sys.stdout, quiet=order.as_json and not person.type_in)
-    if isinstance(drafted, Refusal):
-        raise Refused(drafted.why)
+    try:
+        source = _source(post, case, order)
+        drafted = _possible(draft(case, source, exclude, bumps))
+    except Refused as refused:
+        if order.as_json:
+            _print_values(case, None, (), str(refused))
+        raise
+    audience.hear(_draft_lines(drafted))
     if order.dry_run or drafted.idle:
         return _tell(case, drafted, order, wrote=(), said="nothing was done" if order.dry_run else "nothing to do")
     if not _agreed(drafted, person, case.policy.cluster):
         _tell(case, drafted, order, wrote=(), said="nothing was done: it was not agreed to")
         return EXIT_FAILED
     if drafted.exclusions:
-        wrote = _write_off(post, drafted)
-        return _tell(case, drafted, order, wrote=wrote, said="the agents take it from here")
+        return _tell(case, drafted, order, _write_off(post, drafted), said="the agents take it from here")
     source = _in_the_bucket(post, store, case, source)
     case = inquire()
-    again = _still(drafted, draft(case, source, exclude, bumps))
-    record = _record(case, again, source, order, person)
+    drafted = _still(drafted, draft(case, source, exclude, bumps))
+    record = _record(case, drafted, source, order, person)
     if not post.bucket.create_generation(record):
         first = f"another record of generation {record.generation} came first: run this again and look"
         raise Unavailable(Ignorance.FAILED, first)
     said = f"generation {record.generation} is written; watch it form with `members` and `status`"
-    return _tell(case, drafted, order, wrote=(f"generations/{record.generation:06d}.json",), said=said)
+    return _tell(case, drafted, order, (f"generations/{record.generation:06d}.json",), said=said)
+
+
+def _possible(drafted: Draft | Refusal) -> Draft:
+    if isinstance(drafted, Refusal):
+        raise Refused(drafted.why)
+    return drafted
 
 
 def _source(post: Post, case: Case, order: Order) -> Source:
@@ -204,7 +215,7 @@ def _source(post: Post, case: Case, order: Order) -> Source:
     if text is None:
         if case.holders or order.exclude:
             return FromSurvivor()
-        raise Refused("no instance reports data: name a source, with --from latest, NAME, s3://BUCKET/KEY or empty")
+        raise Refused("no instance reports data: name a source, with --from latest, MANIFEST, s3://BUCKET/KEY or empty")
     if text == "survivor":
         return FromSurvivor()
     if text == "empty":
@@ -216,10 +227,6 @@ def _source(post: Post, case: Case, order: Order) -> Source:
     if manifest is None:
         raise Refused(f"{name} has no manifest, so it is no snapshot: see `etcd-asg-agent snapshot list`")
     return FromSnapshot(manifest, marked_bad=any(each.bad for each in case.listed if each.name == name))
-
-
-def _exclusions(case: Case, order: Order, person: Person) -> tuple[Exclusion, ...]:
-    return tuple(Exclusion(each, order.why, person.name, case.o.now) for each in order.exclude)
 
 
 # ---- asking ---------------------------------------------------------------------------------------------------------
@@ -345,18 +352,22 @@ def _evidence(case: Case, order: Order, person: Person) -> dict[str, Any]:
 # ---- showing --------------------------------------------------------------------------------------------------------
 
 
-def _show(case: Case, drafted: Draft | Refusal, to: TextIO, *, quiet: bool) -> None:
-    if quiet:
-        return
-    for line in evidence_lines(case):
-        print(line, file=to)
-    if isinstance(drafted, Refusal):
-        return
-    print("\nwhat this does:", file=to)
-    for line in drafted.consequences:
-        print(f"  - {line}", file=to)
-    for line in drafted.warnings:
-        print(f"  ! {line}", file=to)
+@dataclass(frozen=True, slots=True)
+class _Audience:
+    """Where people read along: standard output, or, where that is a script's, standard error if anybody is there."""
+
+    to: TextIO
+    silent: bool
+
+    def hear(self, lines: Iterable[str]) -> None:
+        for line in () if self.silent else lines:
+            print(line, file=self.to)
+
+
+def _draft_lines(drafted: Draft) -> Iterator[str]:
+    yield "\nwhat this does:"
+    yield from (f"  - {line}" for line in drafted.consequences)
+    yield from (f"  ! {line}" for line in drafted.warnings)
 
 
 def evidence_lines(case: Case) -> list[str]:
@@ -369,7 +380,7 @@ def evidence_lines(case: Case) -> list[str]:
     lines += ["", "reports:", *(f"  {report_line(each)}" for each in case.filed)]
     if not case.filed:
         lines[-1] = "reports: none (agents of a cluster that works file none)"
-    for name in up_and_unheard(case):
+    for name in unheard(case):
         instance = case.fleet.find(name)
         lines.append(f"  {name}, {instance.state if instance else 'unknown'}: no report lately")
     lines += [
@@ -388,37 +399,42 @@ def evidence_lines(case: Case) -> list[str]:
 
 
 def _tell(case: Case, drafted: Draft, order: Order, wrote: tuple[str, ...], said: str) -> int:
-    if not order.as_json:
-        print()
-        for key in wrote:
-            print(f"wrote {key}")
-        print(f"{said[0].upper()}{said[1:]}.")
+    if order.as_json:
+        _print_values(case, drafted, wrote, said)
         return 0
-    print(json.dumps(_as_values(case, drafted, wrote, said), indent=2))
+    print()
+    for key in wrote:
+        print(f"wrote {key}")
+    print(f"{said[0].upper()}{said[1:]}.")
     return 0
 
 
-def _as_values(case: Case, drafted: Draft, wrote: tuple[str, ...], said: str) -> dict[str, Any]:
+def _print_values(case: Case, drafted: Draft | None, wrote: tuple[str, ...], said: str) -> None:
     life, why = life_of(case)
-    return {
+    values = {
         "cluster": case.policy.cluster,
         "head": None if case.head is None else case.head.generation,
         "life": life.value,
         "because": why,
         "verdict": verdict(case.verdict),
         "reports": [{"age_seconds": each.age_seconds, **json.loads(each.report.to_json())} for each in case.filed],
-        "unheard": list(up_and_unheard(case)),
+        "unheard": list(unheard(case)),
         "excluded": sorted(case.written_off),
         "snapshots": [str(each.name) for each in case.listed if each.usable],
-        "plan": {
-            "generation": drafted.generation,
-            "founders": dict(drafted.founders),
-            "exclude": [each.instance for each in drafted.exclusions],
-            "bump_revision": drafted.bump_revision,
-            "consequences": list(drafted.consequences),
-            "warnings": list(drafted.warnings),
-            "grave": drafted.grave,
-        },
+        "plan": None if drafted is None else _as_values(drafted),
         "wrote": list(wrote),
         "said": said,
+    }
+    print(json.dumps(values, indent=2))
+
+
+def _as_values(drafted: Draft) -> dict[str, Any]:
+    return {
+        "generation": drafted.generation,
+        "founders": dict(drafted.founders),
+        "exclude": [each.instance for each in drafted.exclusions],
+        "bump_revision": drafted.bump_revision,
+        "consequences": list(drafted.consequences),
+        "warnings": list(drafted.warnings),
+        "grave": drafted.grave,
     }

@@ -14,7 +14,7 @@ from datetime import timedelta
 from agent.decide.assembling import seat_at
 from agent.decide.case import Case, Life, life_of, silent
 from agent.decide.loss import NotProven
-from agent.decide.seeding import best_snapshot, best_survivor, seed_of
+from agent.decide.seeding import best_snapshot, best_survivor, holds_all_of, seed_of
 from agent.model.cluster import quorum_of
 from agent.model.generation import Exclusion, GenerationRecord
 from agent.model.ids import GenerationNumber, InstanceId, PeerUrl
@@ -135,6 +135,9 @@ def what_agents_do(case: Case) -> str:
     if isinstance(verdict, NotProven):
         return f"the agents still wait for {verdict}"
     survivor = best_survivor(verdict.holders)
+    newest = case.o.manifest
+    if survivor is not None and isinstance(newest, Manifest) and holds_all_of(newest, survivor):
+        return f"the agents begin the next generation from {newest.name}, which has all that {survivor.instance} has"
     if survivor is not None and survivor.position is not None:
         at = survivor.position
         log = f"its log, to term {at.last_term}, index {at.last_index}"

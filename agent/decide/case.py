@@ -81,9 +81,9 @@ def life_of(case: Case, ignoring: frozenset[InstanceId] = frozenset()) -> tuple[
         return _without_a_record(case)
     if isinstance(case.verdict, Lost):
         return Life.LOST, "it is proven that it can never have a leader again"
-    unheard = silent(case) - ignoring - case.written_off
-    if unheard:
-        names = ", ".join(sorted(unheard))
+    quiet = silent(case) - ignoring - case.written_off
+    if quiet:
+        names = ", ".join(sorted(quiet))
         return Life.UNTOLD, f"{names} is up and was not heard: it may serve where nobody here can see it"
     return Life.LEADERLESS, "everybody who is up was heard, and nobody sees a leader"
 
@@ -102,7 +102,7 @@ def silent(case: Case) -> set[InstanceId]:
     return {each.id for each in case.fleet.up} - told - set(case.answers)
 
 
-def up_and_unheard(case: Case) -> tuple[InstanceId, ...]:
+def unheard(case: Case) -> tuple[InstanceId, ...]:
     """Every instance that can come back and has not reported lately."""
     told = {each.instance for each in case.fresh}
     return tuple(each.id for each in case.fleet.live if each.id not in told)
