@@ -18,8 +18,12 @@ unapplied (that is why a report with pending changes blocks). A vote is given by
 data. So an election is won by some holder X, with the votes of a quorum of X's own list, each given by a holder of
 one of those members' data. By (2) and (3) every holder there is, or ever can be, was heard: whoever is not here has
 ended, or has nothing. By (4) none of them finds a quorum among the holders. Elections come before commits, so no
-list can change any more either: what is true now stays true. Time plays no part in it: the graces and the freshness
-of reports only keep us from looking at a cluster that is about to heal by itself.
+list can change any more either: what is true now stays true.
+
+Reports are of different moments, so they must not be older than the ends that they are held against: a member that
+ended just now may have led the others, and changed their lists, after they had last reported. Whoever reported after
+all ends were known, and had seen no leader for the whole grace (which is longer than a report is fresh), tells of a
+state in which nothing has moved since the last leader ended.
 
 Learners are accounted for, too: a member that one list still calls a learner may have been promoted since, and its own
 list may be the one that has a quorum. A founder that has not started yet and still may is what could bring the
@@ -136,6 +140,8 @@ class _Facts:
         instance = self.fleet.find(name)
         if instance is not None:
             return "EC2 says terminated" if instance.state is InstanceState.TERMINATED else None
+        if self.fleet.find(self.o.me.instance) is None:
+            return None  # an EC2 that does not know this very instance is asked in the wrong account or region
         if name in self.fleet.ended_by_group:
             return "its Auto Scaling group terminated it"
         looks = self.memory.unheard_of.get(name, 0)
@@ -178,16 +184,37 @@ SEEN = {
 
 
 def _attendance(facts: _Facts) -> Iterator[Blocked]:
-    for instance in facts.fleet.live:
+    """Whoever is shutting down may hold data that nobody here has heard of, and serve it until it has ended."""
+    expected = [each for each in facts.fleet.instances if _is_expected(each)]
+    for instance in expected:
         if instance.id not in facts.fresh and instance.id not in facts.written_off:
             yield Blocked(instance.id, _absence(facts, instance))
+    listed = {each.id for each in expected}
     for filed in facts.filed:
-        if _could_come_back(facts, filed.report):
-            said = f"has data, is in no listing, and last reported {filed.age_seconds:.0f} s ago"
+        if filed.report.instance not in listed and _could_come_back(facts, filed.report):
+            said = f"has data, is not among the live, and last reported {filed.age_seconds:.0f} s ago"
             yield Blocked(filed.report.instance, said)
     for name, report in facts.fresh.items():
         if report.sight in SEEN:
             yield Blocked(name, SEEN[report.sight])
+    yield from _overtaken(facts)
+
+
+def _is_expected(instance: Instance) -> bool:
+    return instance.state is not InstanceState.TERMINATED and not instance.warmed
+
+
+def _overtaken(facts: _Facts) -> Iterator[Blocked]:
+    """Reports from before the last end that EC2 told of; each is renewed within seconds."""
+    ended = facts.memory.ended_since
+    last = max(ended, key=lambda name: ended[name], default=None)
+    if last is None:
+        return
+    ago = (facts.o.now - ended[last]).total_seconds()
+    for filed in facts.filed:
+        if filed.report.instance in facts.fresh and filed.age_seconds >= ago:
+            said = f"last reported {filed.age_seconds:.0f} s ago, before {last} was known to have ended"
+            yield Blocked(filed.report.instance, said)
 
 
 def _absence(facts: _Facts, instance: Instance) -> str:
@@ -197,10 +224,10 @@ def _absence(facts: _Facts, instance: Instance) -> str:
 
 
 def _could_come_back(facts: _Facts, report: Report) -> bool:
-    """A holder that fell silent, and that EC2 neither lists nor knows to have ended."""
+    """A holder that fell silent, and is not known to have ended: in no listing, or asleep in a warm pool."""
     name = report.instance
     silent = name not in facts.fresh and name not in facts.written_off
-    return silent and report.data is not Holding.NONE and not facts.fleet.find(name) and facts.end_of(name) is None
+    return silent and report.data is not Holding.NONE and facts.end_of(name) is None
 
 
 # ---- (3): everybody is accounted for --------------------------------------------------------------------------------
@@ -216,13 +243,20 @@ def _accounts(facts: _Facts) -> Iterator[Blocked]:
 
 
 def _members(facts: _Facts) -> Sequence[MemberEntry]:
-    """Whoever is named by the data of anybody who reported, lately or not; each once."""
-    found = {entry.id: entry for each in facts.filed for entry in each.report.members}
+    """Whoever is named by the data of anybody who reported, lately or not.
+
+    Each once, or once by each name that it is known by: a list may be from before its first start, or its move.
+    """
+    told = [entry for each in facts.filed for entry in each.report.members]
     if not facts.holders:
         formed = facts.formed.voters if facts.formed is not None else {}
-        found.update({member: MemberEntry(member, name, ()) for member, name in formed.items() if member not in found})
-        found.update({entry.id: entry for entry in (facts.manifest.members if facts.manifest is not None else ())})
-    return [found[member] for member in sorted(found)]
+        told += [MemberEntry(member, name, ()) for member, name in formed.items()]
+        told += facts.manifest.members if facts.manifest is not None else ()
+    named = {(entry.id, entry.name): entry for entry in told if entry.name}
+    started = {member for member, _ in named}
+    unstarted = {(entry.id, entry.name): entry for entry in told if entry.id not in started}
+    found = {**named, **unstarted}
+    return [found[each] for each in sorted(found)]
 
 
 def _unaccounted(facts: _Facts, entry: MemberEntry) -> str | None:
