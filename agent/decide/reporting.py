@@ -18,7 +18,6 @@ from agent.model.generation import FIRST, Claim, FiledReport, GenerationRecord, 
 from agent.model.ids import GenerationNumber
 from agent.model.known import Unknown
 from agent.model.members import Damaged, LogPosition, MemberEntry, Survey
-from agent.model.work import Ended, RescueLog, TakeSnapshot
 
 
 def file_report(s: Situation) -> Decision | None:
@@ -108,7 +107,8 @@ def _seat(s: Situation, record: GenerationRecord) -> Seat:
 
 
 def _sight(s: Situation) -> Sight:
-    if isinstance(s.o.leader_seen, Unknown):
+    """An etcd that runs on a disk without data is only starting: what it will hold is not told yet either."""
+    if isinstance(s.o.leader_seen, Unknown) or (s.running and not s.holds_data):
         return Sight.UNTOLD
     if s.o.leader_seen:
         return Sight.LEADER
@@ -119,11 +119,9 @@ def _sight(s: Situation) -> Sight:
 
 def _position(answering: MemberStatus | None, read: Survey | None) -> LogPosition | None:
     """An etcd that answers knows better what is committed; only its files tell what else its log holds."""
-    if answering is None:
+    if answering is None or read is None:
         return None if read is None else read.position
     unapplied = answering.applied_index < answering.committed_index
-    if read is None:
-        return None
     committed = max(answering.committed_index, read.position.committed_index)
     return LogPosition(read.position.last_term, read.position.last_index, committed, pending_changes=unapplied)
 
@@ -142,12 +140,4 @@ def _members(s: Situation, answering: MemberStatus | None, read: Survey | None) 
 
 def _trouble(s: Situation) -> str:
     """What keeps this data from being rescued from here, in a line that does not change from round to round."""
-    if isinstance(s.o.survey, Damaged):
-        return s.o.survey.why
-    work = s.o.work
-    if not isinstance(work, Ended) or not work.final or work.trouble is None:
-        return ""
-    rescuing = isinstance(work.task, RescueLog) or (
-        isinstance(work.task, TakeSnapshot) and work.task.rescued is not None
-    )
-    return work.trouble.detail if rescuing else ""
+    return s.o.survey.why if isinstance(s.o.survey, Damaged) else s.memory.rescue_trouble

@@ -14,6 +14,7 @@ from agent.model.actions import (
     BeginTask,
     CallHuman,
     Decision,
+    ExpireSnapshots,
     FileReport,
     Outcome,
     Rest,
@@ -22,16 +23,16 @@ from agent.model.actions import (
     StopEtcd,
     Wait,
 )
-from agent.model.cluster import Answers, Membership, MemberStatus, is_newer_minor
+from agent.model.cluster import Answers, Membership, MemberStatus
 from agent.model.disk import EtcdRunning, EtcdStopped, Stage
-from agent.model.fleet import Fleet
+from agent.model.fleet import Fleet, InstanceState
 from agent.model.generation import Formed, GenerationRecord, Report
 from agent.model.ids import GenerationNumber, InstanceId, MemberId
 from agent.model.known import NOT_ASKED, Unknown
 from agent.model.observation import BucketVerdict, Observation
 from agent.model.policy import Policy
-from agent.model.snapshot import DrillRecord, Listed, Manifest, SnapshotName
-from agent.model.work import Ended
+from agent.model.snapshot import DrillRecord, Listed, Manifest, Rescued
+from agent.model.work import Drill, Ended, RescueLog, TakeSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Memory:
     learners: Mapping[MemberId, Progress] = field(default_factory=dict)
     unheard_of: Mapping[InstanceId, int] = field(default_factory=dict)
     """In how many complete looks in a row EC2 did not know the instance."""
+    ended_since: Mapping[InstanceId, datetime] = field(default_factory=dict)
+    """Whom EC2 said to have ended, or not to know, in its last answer; and since which look in a row."""
     no_quorum_since: datetime | None = None
     unsettled_since: datetime | None = None
     """Since when this instance has had no working member, or took the last step towards one."""
@@ -75,13 +78,13 @@ class Memory:
     proven_lost: GenerationNumber | None = None
     """The generation that was last found to be lost for good: such a finding stays true."""
     proven_lost_at: datetime | None = None
+    rescue_trouble: str = ""
+    """Why this disk's log cannot be rescued, for good; told to the others until there is another generation."""
     serving_since: datetime | None = None
     snapshots: tuple[Listed, ...] | None = None  # as last listed
     snapshots_read_at: datetime | None = None
     manifest: Manifest | None = None  # the last one read
-    unfit: frozenset[SnapshotName] = frozenset()
-    """Snapshots that cannot be restored here, by their manifests: of a newer etcd than the installed one."""
-    last_drill_at: datetime | None = None  # by this instance's clock
+    last_drill_at: datetime | None = None  # by this instance's clock; or a try that failed here for good
     failures: int = 0  # of tasks in a row
     work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
@@ -100,6 +103,7 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     """The memory after this observation. The policy's only part in it is what counts as a look at groups."""
     stepped = not isinstance(o.head, Unknown) and o.head != memory.head
     unsettled_since = o.now if stepped else _since(memory.unsettled_since, o.now)
+    memory = _begin_anew(memory) if stepped else memory
     memory = _remember_asking(memory, o)
     memory = _remember_head(memory, o)
     memory = _remember_fleet(memory, o, policy)
@@ -116,6 +120,11 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     )
 
 
+def _begin_anew(memory: Memory) -> Memory:
+    """With a generation its clocks begin: that the one before was without a leader, or lost, says nothing of it."""
+    return replace(memory, no_quorum_since=None, leaderless_since=None, rescue_trouble="")
+
+
 def forget_asking(memory: Memory) -> Memory:
     """After an effect the world is another one: everything but the fleet is worth asking for again."""
     kept = {name: when for name, when in memory.asked_at.items() if name in ("fleet", "bucket")}
@@ -130,6 +139,8 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
         return memory
     if isinstance(decision.action, BeginTask):
         return memory  # nothing has changed yet
+    if isinstance(decision.action, ExpireSnapshots):
+        return memory  # what was not deleted is seen by the next listing, and that is soon enough
     memory = forget_asking(memory)
     if isinstance(decision.action, FileReport) and result.outcome is Outcome.DONE:
         return replace(memory, reported=decision.action.report, reported_at=now)
@@ -177,6 +188,8 @@ def _remember_fleet(memory: Memory, o: Observation, policy: Policy) -> Memory:
     if isinstance(o.fleet, Unknown):
         return memory
     looks = {name: memory.unheard_of.get(name, 0) + 1 for name in sorted(o.fleet.unheard_of)}
+    terminated = {each.id for each in o.fleet.instances if each.state is InstanceState.TERMINATED}
+    ended = sorted(terminated | o.fleet.ended_by_group | o.fleet.unheard_of)
     groups_too = groups_are_due(memory, o.now, policy)
     return replace(
         memory,
@@ -184,6 +197,7 @@ def _remember_fleet(memory: Memory, o: Observation, policy: Policy) -> Memory:
         fleet_read_at=o.now,
         groups_read_at=o.now if groups_too else memory.groups_read_at,
         unheard_of=looks,
+        ended_since={name: memory.ended_since.get(name, o.now) for name in ended},
     )
 
 
@@ -223,7 +237,8 @@ def _remember_loss(memory: Memory, o: Observation) -> Memory:
     """Since when there is no leader, and whom EC2 must be asked about before the generation may be called lost."""
     if not isinstance(o.membership, Unknown) or o.leader_seen is True:
         return replace(memory, leaderless_since=None, named_since={}, proven_lost=None, proven_lost_at=None)
-    since = memory.leaderless_since if isinstance(o.leader_seen, Unknown) else _since(memory.leaderless_since, o.now)
+    cannot_tell = isinstance(o.leader_seen, Unknown) or isinstance(o.process, Unknown)
+    since = memory.leaderless_since if cannot_tell else _since(memory.leaderless_since, o.now)
     named = {name: memory.named_since.get(name, o.now) for name in sorted(_named(memory, o))}
     return replace(memory, leaderless_since=since, named_since=named)
 
@@ -247,15 +262,26 @@ def _remember_snapshots(memory: Memory, o: Observation) -> Memory:
     if not isinstance(o.snapshots, Unknown):
         memory = replace(memory, snapshots=o.snapshots, snapshots_read_at=o.now)
     if isinstance(o.manifest, Manifest):
-        newer = isinstance(o.etcd_version, str) and is_newer_minor(o.manifest.etcd_version, o.etcd_version)
-        unfit = memory.unfit | {o.manifest.name} if newer else memory.unfit
-        memory = replace(memory, manifest=o.manifest, unfit=unfit)
+        memory = replace(memory, manifest=o.manifest)
     if isinstance(o.last_drill, DrillRecord):
         memory = replace(memory, last_drill_at=o.now - timedelta(seconds=o.last_drill.age_seconds))
-    if isinstance(o.work, Ended) and o.work.at != memory.work_ended_at:
-        failures = 0 if o.work.trouble is None else memory.failures + 1
-        memory = replace(memory, failures=failures, work_ended_at=o.work.at)
-    return memory
+    return _remember_work(memory, o.work) if isinstance(o.work, Ended) else memory
+
+
+def _remember_work(memory: Memory, work: Ended) -> Memory:
+    """What became of the last task, once. A definite no must not be forgotten when the next task begins."""
+    if work.at == memory.work_ended_at:
+        return memory
+    memory = replace(memory, failures=0 if work.trouble is None else memory.failures + 1, work_ended_at=work.at)
+    if work.trouble is None or not work.final:
+        return memory
+    match work.task:
+        case RescueLog() | TakeSnapshot(rescued=Rescued()):
+            return replace(memory, rescue_trouble=work.trouble.detail)
+        case Drill():
+            return replace(memory, last_drill_at=work.at)
+        case _:
+            return memory
 
 
 def _progress(before: Progress | None, status: MemberStatus | Unknown | None, now: datetime) -> Progress:
