@@ -136,7 +136,7 @@ def _with_snapshots(world: World, o: Observation, asks: frozenset[Ask], memory: 
     if o.head is None or Ask.SNAPSHOTS in asks:
         o = replace(o, snapshots=ask(world.bucket.snapshots))
     record = memory.head if isinstance(o.head, Unknown) else o.head
-    name = None if record is None else manifest_wanted(record, o, memory.unfit)
+    name = None if record is None else manifest_wanted(record, o)
     if name is None:
         return o
     if memory.manifest is not None and memory.manifest.name == name:

@@ -29,6 +29,7 @@ from agent.model.actions import (
     StartEtcd,
     WriteClaim,
 )
+from agent.model.cluster import is_newer_minor
 from agent.model.disk import Data, Identity, Stage
 from agent.model.generation import Claim, GenerationRecord, Seed
 from agent.model.ids import PeerUrl
@@ -86,6 +87,9 @@ def _fetch(s: Situation, seed: Seed) -> Decision:
     manifest, work = s.o.manifest, s.o.work
     if not isinstance(manifest, Manifest) or manifest.name.manifest_key != seed.manifest:
         return wait(Blocker.IGNORANCE, f"the seed {seed.manifest} is to be restored, and its manifest is {manifest}")
+    if isinstance(s.o.etcd_version, str) and is_newer_minor(manifest.etcd_version, s.o.etcd_version):
+        hint = f"install etcd {manifest.etcd_version} or later, as on the other founders"
+        return do(CallHuman(hint), f"the seed {seed.manifest} is of a newer etcd than {s.o.etcd_version}")
     failed = isinstance(work, Ended) and work.task == FetchSeed(manifest) and work.final and work.trouble is not None
     if failed or manifest.sha256 != seed.sha256:
         why = work.trouble.detail if failed and isinstance(work, Ended) and work.trouble else "its digest is another"

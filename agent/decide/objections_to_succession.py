@@ -14,7 +14,6 @@ from agent.model.observation import BucketSound, Observation
 from agent.model.snapshot import Manifest
 from agent.model.work import Ended
 
-ENDING = frozenset({InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED})
 RECENT_SECONDS = 60.0
 
 
@@ -51,15 +50,24 @@ def _to_succeeding(record: GenerationRecord, o: Observation) -> tuple[str, ...]:
     if not isinstance(o.head, GenerationRecord) or isinstance(o.reports, Unknown):
         return ("the generation before is not known",)
     sound = [each for each in _speaking(o) if each.data is Holding.INTACT and each.position and not each.trouble]
-    survivors = {f"survivor {each.instance}" for each in sound}
+    sources = {f"survivor {each.instance}" for each in sound}
+    enough = all(_has_all_of(o.manifest, each, record) for each in sound)
     source = None if record.seed is None else record.seed.source
     return _to_calling_it_lost(o) + failing(
         it_is_the_next_generation=record.generation == o.head.generation + 1,
-        a_survivor_comes_before_any_snapshot=not survivors or source in survivors,
+        no_survivor_has_more_than_its_source=source in sources or enough,
         what_had_formed_is_not_begun_anew_empty=record.seed is not None
         or (o.formed is None and o.head.seed is None and not _speaking_holders(o)),
         the_seed_was_verified=record.seed is None or record.seed.sha256 in _verified(o),
     )
+
+
+def _has_all_of(manifest: Manifest | Unknown | None, survivor: Report, record: GenerationRecord) -> bool:
+    """The snapshot that the record starts from reaches as far as this survivor's log, in one and the same cluster."""
+    if not isinstance(manifest, Manifest) or survivor.position is None or record.seed is None:
+        return False
+    ours = record.seed.manifest == manifest.name.manifest_key and manifest.cluster_id == survivor.cluster_id
+    return ours and manifest.cluster_id is not None and manifest.raft_index >= survivor.position.last_index
 
 
 def _verified(o: Observation) -> set[str]:
@@ -96,8 +104,8 @@ def _to_calling_it_lost(o: Observation) -> tuple[str, ...]:
         return ("who is here, and who has ended, is not known",)
     speaking = {each.instance: each for each in _speaking(o)}
     off = {each.instance for each in o.exclusions}
-    alive = [each.id for each in o.fleet.instances if each.state not in ENDING and not each.warmed]
     gone = {each.id for each in o.fleet.instances if each.state is InstanceState.TERMINATED}
+    alive = [each.id for each in o.fleet.instances if each.id not in gone and not each.warmed]
     gone |= o.fleet.ended_by_group | o.fleet.unheard_of | off
     held = {each.member_id for each in _speaking_holders(o)}
     lists = [each.members for each in _speaking_holders(o)]

@@ -5,6 +5,8 @@
     yes      a survivor that serves all it has  survivor   stream its snapshot
     yes      a survivor's log                   survivor   stop its etcd, run a copy of its data alone, snapshot that
     yes      the newest sound snapshot          everybody  fetch and verify it; whoever has it first writes the record
+             (also where it holds all that the best survivor does: whoever was stopped for days is no source)
+    yes      a snapshot of a newer etcd         nobody     call a human: an older one would lose what is there
     yes      none, and it never formed          anybody    the next generation starts empty
     yes      none, and it had formed            nobody     call a human
 
@@ -21,7 +23,7 @@ from datetime import timedelta
 
 from agent.decide.assembling import new_record, present_now, seat
 from agent.decide.loss import Lost, NotProven, judge_loss
-from agent.decide.seeding import best_snapshot, best_survivor
+from agent.decide.seeding import best_snapshot, best_survivor, holds_all_of
 from agent.decide.situation import Situation, do, wait
 from agent.model.actions import (
     BeginTask,
@@ -34,13 +36,13 @@ from agent.model.actions import (
     StopEtcd,
     WriteClaim,
 )
-from agent.model.cluster import MemberStatus
+from agent.model.cluster import MemberStatus, is_newer_minor
 from agent.model.disk import Data, Identity, Stage
 from agent.model.generation import Cause, Claim, GenerationRecord, Report, Seed
 from agent.model.ids import GenerationNumber
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.members import LogPosition
-from agent.model.observation import Observation
+from agent.model.observation import BucketSound, Observation
 from agent.model.snapshot import Manifest, Origin, Rescued
 from agent.model.work import Ended, FetchSeed, RescueLog, TakeSnapshot, Working
 
@@ -53,17 +55,23 @@ def recover(s: Situation) -> Decision | None:
     if isinstance(s.o.work, Working) and isinstance(s.o.work.task, RescueLog):
         return wait(Blocker.RESCUE, f"its etcd stays stopped while its data is copied: {_progress(s.o.work)}")
     record = s.o.head
-    if not isinstance(record, GenerationRecord) or not s.without_a_cluster or _is_behind(s, record):
+    if not isinstance(record, GenerationRecord) or not s.without_a_cluster or _is_fenced(s, record):
         return None
     verdict = judge_loss(s.o, s.memory, s.policy)
     if isinstance(verdict, NotProven):
         return None
+    newest = _newest_snapshot(s, record)
+    if isinstance(newest, Decision):
+        return newest
     survivor = best_survivor(verdict.holders)
-    if survivor is not None:
+    if survivor is not None and not _is_behind(newest, survivor):
         return _rescue(s, record, verdict, survivor)
+    if newest is not None:
+        return _restore(s, record, verdict, newest)
     if s.o.formed is None and record.seed is None and not verdict.holders:
         return _create(s, record, verdict, None, "it never formed, and nobody has any data of it")
-    return _restore(s, record, verdict)
+    hint = "look into quarantine/ on every instance; `recover --from MANIFEST`, `--from URL` or `--from empty` decide"
+    return do(CallHuman(hint), f"generation {record.generation} is lost, and there is nothing to restore it from")
 
 
 def stay_down(s: Situation) -> Decision | None:
@@ -81,7 +89,7 @@ def stay_down(s: Situation) -> Decision | None:
     )
 
 
-def _is_behind(s: Situation, record: GenerationRecord) -> bool:
+def _is_fenced(s: Situation, record: GenerationRecord) -> bool:
     """A disk of an older generation is fenced first: its agent has nothing to say about the head."""
     return s.identity is not None and s.identity.generation != record.generation and s.holds_data
 
@@ -90,17 +98,43 @@ def _progress(work: Working) -> str:
     return f"{type(work.task).__name__}, {work.bytes_done / 1e6:.0f} MB so far"
 
 
+def _newest_snapshot(s: Situation, record: GenerationRecord) -> Manifest | Decision | None:
+    """What the newest sound snapshot says of itself; None: there is none. Before this is read no source is chosen."""
+    if isinstance(s.o.snapshots, Unknown):
+        return wait(Blocker.IGNORANCE, f"generation lost, and which snapshots there are is {s.o.snapshots}")
+    name, manifest = best_snapshot(record, s.o.snapshots), s.o.manifest
+    if name is None:
+        return None
+    if isinstance(manifest, Unknown) and manifest.why is Ignorance.MALFORMED:
+        return do(MarkBad(name, manifest.detail), f"the manifest of {name} makes no sense: {manifest.detail}")
+    if not isinstance(manifest, Manifest) or manifest.name != name:
+        found = "gone" if manifest is None else manifest if isinstance(manifest, Unknown) else manifest.name
+        return wait(Blocker.IGNORANCE, f"the newest snapshot is {name}, and its manifest is {found}")
+    return manifest
+
+
+def _is_behind(newest: Manifest | None, survivor: Report) -> bool:
+    """A snapshot of the others has all that this survivor's log can have, and was not made of that log itself."""
+    if newest is None or not holds_all_of(newest, survivor):
+        return False
+    return newest.rescued is None or not _same_log(newest.rescued, _rescued_from(survivor))
+
+
 # ---- from a survivor's log ------------------------------------------------------------------------------------------
 
 
-def _rescue(s: Situation, record: GenerationRecord, lost: Lost, survivor: Report) -> Decision:
+def _rescued_from(survivor: Report) -> Rescued:
     assert survivor.position is not None
-    position = survivor.position
+    assert survivor.member_id is not None, "whoever knows its position knows whose it is"
+    return Rescued(survivor.instance, survivor.member_id, survivor.position)
+
+
+def _rescue(s: Situation, record: GenerationRecord, lost: Lost, survivor: Report) -> Decision:
+    rescued = _rescued_from(survivor)
+    position = rescued.position
     log = f"log (term {position.last_term}, index {position.last_index})"
     if survivor.instance != s.me.instance:
         return wait(Blocker.RESCUE, f"{survivor.instance} has the most complete {log}, and is rescuing it")
-    assert survivor.member_id is not None, "whoever knows its position knows whose it is"
-    rescued = Rescued(survivor.instance, survivor.member_id, position)
     manifest = _made_of(s, rescued)
     if manifest is not None:
         seed = _seed(s, manifest, f"survivor {s.me.instance}")
@@ -139,30 +173,21 @@ def _same_log(one: Rescued, other: Rescued) -> bool:
 # ---- from a snapshot ------------------------------------------------------------------------------------------------
 
 
-def _restore(s: Situation, record: GenerationRecord, lost: Lost) -> Decision:
-    if isinstance(s.o.snapshots, Unknown):
-        return wait(
-            Blocker.IGNORANCE, f"nobody has data that can be used, and which snapshots there are is {s.o.snapshots}"
-        )
-    name = best_snapshot(record, s.o.snapshots, s.memory.unfit)
-    if name is None:
-        hint = (
-            "look into quarantine/ on every instance; `recover --from MANIFEST`, `--from URL` or `--from empty` decide"
-        )
-        return do(CallHuman(hint), f"generation {record.generation} is lost, and there is nothing to restore it from")
-    manifest = s.o.manifest
-    if isinstance(manifest, Unknown) and manifest.why is Ignorance.MALFORMED:
-        return do(MarkBad(name, manifest.detail), f"the manifest of {name} makes no sense: {manifest.detail}")
-    if not isinstance(manifest, Manifest) or manifest.name != name:
-        return wait(Blocker.RESCUE, f"the newest snapshot is {name}, and its manifest is {manifest or 'gone'}")
-    if manifest.sha256 in s.disk.seeds:
-        seed = _seed(s, manifest, "snapshot")
-        why = f"the newest snapshot, {name}, is here and verified"
-        return seed if isinstance(seed, Decision) else _create(s, record, lost, seed, why)
-    return fetch(s, manifest)
+def _restore(s: Situation, record: GenerationRecord, lost: Lost, manifest: Manifest) -> Decision:
+    """Never from an older one because this etcd cannot read the newest: what it holds would be given up for nothing."""
+    if isinstance(s.o.etcd_version, Unknown):
+        return wait(Blocker.IGNORANCE, f"whether {manifest.name} can be restored here: etcd's version is unknown")
+    if is_newer_minor(manifest.etcd_version, s.o.etcd_version):
+        hint = f"install etcd {manifest.etcd_version} or later; `recover --from MANIFEST` takes an older snapshot"
+        return do(CallHuman(hint), f"{manifest.name} is of etcd {manifest.etcd_version}, here is {s.o.etcd_version}")
+    if manifest.sha256 not in s.disk.seeds:
+        return _fetch(s, manifest)
+    seed = _seed(s, manifest, "snapshot")
+    why = f"the newest snapshot, {manifest.name}, is here and verified"
+    return seed if isinstance(seed, Decision) else _create(s, record, lost, seed, why)
 
 
-def fetch(s: Situation, manifest: Manifest) -> Decision:
+def _fetch(s: Situation, manifest: Manifest) -> Decision:
     """Have this snapshot here, verified; or leave word that it is not what its manifest says."""
     work, task = s.o.work, FetchSeed(manifest)
     if isinstance(work, Working):
@@ -183,12 +208,14 @@ def _trouble(s: Situation) -> str:
 
 def _seed(s: Situation, manifest: Manifest, source: str) -> Seed | Decision:
     """The seed of the next generation; every founder must restore it in the same way, so the way is written down."""
-    bump = s.policy.bump_revision
-    if bump and isinstance(s.o.can_bump_revisions, Unknown):
-        hint = "install etcdutl (etcdctl for 3.4) beside etcd"
-        return do(CallHuman(hint), f"what the restore tool can do is {s.o.can_bump_revisions}")
+    bump, can_bump = s.policy.bump_revision, s.o.can_bump_revisions
+    if bump and isinstance(can_bump, Unknown):
+        because = f"what the restore tool can do is {can_bump}"
+        if can_bump.why in (Ignorance.NOT_ASKED, Ignorance.TIMEOUT):
+            return wait(Blocker.IGNORANCE, because)
+        return do(CallHuman("install etcdutl (etcdctl for 3.4) beside etcd"), because)
     key, revision = manifest.name.manifest_key, manifest.name.revision
-    return Seed(key, revision, manifest.sha256, source, bump if s.o.can_bump_revisions is True else 0)
+    return Seed(key, revision, manifest.sha256, source, bump if can_bump is True else 0)
 
 
 def _create(s: Situation, record: GenerationRecord, lost: Lost, seed: Seed | None, why: str) -> Decision:
@@ -196,8 +223,12 @@ def _create(s: Situation, record: GenerationRecord, lost: Lost, seed: Seed | Non
     assert not isinstance(s.o.reports, Unknown)
     present = present_now(s, s.o.fleet, s.o.reports)
     founders = seat(s.o.fleet, present)
+    if founders is None:
+        return wait(Blocker.ADDRESS, "two founders of the next generation report the same peer URL")
     if not founders:
-        return wait(Blocker.ADDRESS, "nobody can found the next generation: no instance is up, or two share an address")
+        return wait(Blocker.ASSEMBLY, "nobody is there to found the next generation: those who are up are leaving")
+    if not isinstance(s.o.bucket, BucketSound):
+        return wait(Blocker.IGNORANCE, f"the bucket has not yet been proven to honour preconditions: {s.o.bucket}")
     number = GenerationNumber(record.generation + 1)
     cause = Cause("quorum-lost", lost.evidence)
     because = f"generation {record.generation} is proven lost; {why}"
@@ -210,7 +241,7 @@ def give_up_a_seat(s: Situation) -> Decision | None:
     Until then the others must wait for it.
     """
     record, identity = s.o.head, s.identity
-    if not isinstance(record, GenerationRecord) or s.o.formed is not None or s.running or s.holds_data:
+    if not isinstance(record, GenerationRecord) or s.running or s.holds_data:
         return None
     if record.founders.get(s.me.instance, s.me.peer_url) == s.me.peer_url or s.o.claim is not None:
         return None
