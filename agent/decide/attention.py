@@ -10,13 +10,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from agent.decide.recovering import STAY_DOWN
 from agent.decide.snapshotting import is_up_to_date, newest_of, turn_of
 from agent.model.cluster import Membership, MemberStatus, voter_target
 from agent.model.disk import Data, Disk, EtcdRunning, Stage
 from agent.model.memory import Memory, is_settled
 from agent.model.observation import Observation
 from agent.model.policy import Policy
-from agent.model.work import Drill, Ended, Working
+from agent.model.work import Ended, Working
+
+STILL_THERE = timedelta(days=1)
+"""Where nothing is written no snapshot is taken; whether the last one still lies there is looked at once a day."""
 
 SHARE_OF_THE_WAIT = 1 / 50
 """Who has waited for a minute looks every 1.2 s, who has waited for ten looks every 12 s: bounded by the policy."""
@@ -76,10 +80,12 @@ def without_a_cluster(near: Observation, memory: Memory, policy: Policy) -> bool
     return near.now - since >= policy.report_interval
 
 
-def _recovering(near: Observation, memory: Memory, policy: Policy) -> bool:
-    """Proven lost a moment ago: every fact of the proof is wanted again in every round."""
-    at = memory.proven_lost_at
-    return at is not None and near.now - at <= 2 * policy.patient_interval
+def _recovering(near: Observation, memory: Memory) -> bool:
+    """Proven lost a moment ago: every fact of the proof is wanted again in every round, however long rounds take."""
+    at, head = memory.proven_lost_at, memory.head
+    if at is None or head is None or head.generation != memory.proven_lost:
+        return False
+    return near.now - at <= STAY_DOWN
 
 
 def _snapshots_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
@@ -100,19 +106,19 @@ def _snapshots_every(near: Observation, memory: Memory, policy: Policy) -> timed
     age = timedelta(seconds=newest.age_seconds) + (near.now - memory.snapshots_read_at)
     due = age >= policy.snapshot_interval * (1 + turn / 2)
     if not due or is_up_to_date(near.local, memory.manifest, newest):
-        return policy.drill_interval if turn == 0 and policy.drill_interval else None
+        return STILL_THERE if turn == 0 else None
     return policy.patient_interval
 
 
 def _drill_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
-    """Whoever is first to take snapshots looks when the last drill was, once, and again when the next is due."""
+    """Whoever is first to take snapshots asks when the last drill was where one is due, as far as it knows."""
     every = policy.drill_interval
-    if not every or not is_settled(near) or turn_of(near.membership, near.local) != 0:
+    if not every or not memory.snapshots or isinstance(near.work, Working):
         return None
-    if isinstance(near.work, Ended) and isinstance(near.work.task, Drill):
-        return policy.patient_interval
+    if not is_settled(near) or turn_of(near.membership, near.local) != 0:
+        return None
     last = memory.last_drill_at
-    return policy.patient_interval if last is not None and near.now - last >= every else every
+    return policy.patient_interval if last is None or near.now - last >= every else None
 
 
 def _told_of_alarms(near: Observation) -> bool:
@@ -139,7 +145,7 @@ def _long_without_a_leader(near: Observation, memory: Memory, policy: Policy) ->
 
 
 def _fleet_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
-    if _recovering(near, memory, policy):
+    if _recovering(near, memory):
         return timedelta(0)
     if is_settled(near):
         if not near.beside_the_leader:

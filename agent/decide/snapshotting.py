@@ -71,7 +71,7 @@ def _is_due(s: Situation, record: GenerationRecord, listed: tuple[Listed, ...], 
 
 
 def is_up_to_date(local: MemberStatus | Unknown, manifest: Manifest | Unknown | None, newest: Listed) -> bool:
-    """Nothing was written since: not a key, not a lease, not a member."""
+    """Nothing was written since: not a key, not a lease, not a member. In doubt something was."""
     if isinstance(local, Unknown) or not isinstance(manifest, Manifest) or manifest.name != newest.name:
         return False
     return manifest.raft_index >= local.applied_index
@@ -89,16 +89,19 @@ def expire_snapshots(s: Situation) -> Decision | None:
 
 
 def drill(s: Situation) -> Decision | None:
-    """Put the newest snapshot to the test: whether it restores, and to what its manifest says."""
-    record, listed, every = s.record, s.o.snapshots, s.policy.drill_interval
-    if record is None or isinstance(listed, Unknown) or not every or not _may(s, record) or not s.task_is_due:
+    """Put the newest snapshot to the test: whether it restores, and to what its manifest says.
+
+    The newest as last listed: with a drill there is no hurry, and a listing less.
+    """
+    record, listed, every = s.record, s.memory.snapshots, s.policy.drill_interval
+    if record is None or listed is None or not every or not _may(s, record) or not s.task_is_due:
         return None
     if turn_of(s.o.membership, s.o.local) != 0 or isinstance(s.o.last_drill, Unknown):
         return None
     last = s.o.last_drill
     if last is not None and timedelta(seconds=last.age_seconds) < every:
         return None
-    name = best_snapshot(record, listed, frozenset())
+    name = best_snapshot(record, listed)
     if name is None:
         return None
     age = "never" if last is None else f"{last.age_seconds / 3600:.0f} hours ago"

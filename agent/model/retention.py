@@ -34,11 +34,11 @@ def kept_for(listed: Iterable[Listed], head: GenerationRecord, policy: Policy) -
     if not sound:
         return {each.name: "there is no sound one" for each in every}
     reasons = {**dict(_by_policy(sound, policy)), **dict(_whatever_the_policy(sound, head))}
-    newest = max(sound, key=lambda name: (name.taken_at, name))
+    youngest = min(each.age_seconds for each in every if each.usable)
     for each in every:
         if each.name >= max(sound):
             reasons.setdefault(each.name, "there is no newer sound one")
-        elif not each.usable and newest.taken_at - each.name.taken_at <= BROKEN_OFF_FOR:
+        elif not each.usable and each.age_seconds - youngest <= BROKEN_OFF_FOR.total_seconds():
             reasons.setdefault(each.name, "not sound, and kept for a day to be looked at")
     return reasons
 
