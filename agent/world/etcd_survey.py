@@ -141,7 +141,7 @@ def _members(log: etcd_wal.Log, contents: etcd_bolt.Contents, listed: etcd_wal.M
 
 
 def _as_added(log: etcd_wal.Log, member: MemberId) -> MemberEntry:
-    for change in log.changes:
+    for change in (*log.earlier, *log.changes):
         if change.member == member and change.context:
             with suppress(ValueError, TypeError, AttributeError):
                 return etcd_bolt.member_from(member, change.context)

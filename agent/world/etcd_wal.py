@@ -138,6 +138,7 @@ class Log:
     last_index: int
     state: HardState
     changes: tuple[Change, ...]  # after the start, committed or not
+    earlier: tuple[Change, ...]  # before it, as far as segments hold them: what became of them is in the snapshot
     end: End
     torn: bool
 
@@ -162,9 +163,21 @@ def read(data_dir: Path, keep: Keep = lambda _, make: make()) -> Log:
         raise Damage(f"log: it begins at entry {_begins_at(paths[0])}, and no snapshot reaches up to there")
     if _begins_at(paths[0]) > start.index:
         raise Damage(f"log: the snapshot ends at entry {start.index}, and the log begins at {_begins_at(paths[0])}")
-    last, changes = _played(start, [run for segment in segments for run in segment.runs])
-    end = End(paths[-1], segments[-1].end, segments[-1].crc)
-    return Log(cluster_id, member_id, start, membership, last.term, last.index, state, changes, end, segments[-1].torn)
+    runs = [run for segment in segments for run in segment.runs]
+    last, changes = _played(start, runs)
+    return Log(
+        cluster_id=cluster_id,
+        member_id=member_id,
+        start=start,
+        start_membership=membership,
+        last_term=last.term,
+        last_index=last.index,
+        state=state,
+        changes=changes,
+        earlier=tuple(change for run in runs for change in run.changes if change.index <= start.index),
+        end=End(paths[-1], segments[-1].end, segments[-1].crc),
+        torn=segments[-1].torn,
+    )
 
 
 # ---- segments -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Each story runs on every etcd version at hand. Stories that hurt a cluster have 
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import subprocess
 import sys
@@ -17,15 +18,17 @@ from pathlib import Path
 
 import pytest
 
-from agent.model.cluster import Member, Membership, MemberStatus
+from agent.model.cluster import Alarm, AlarmKind, Member, Membership, MemberStatus
 from agent.model.faults import Refused, Unavailable
 from agent.model.ids import ClientUrl, MemberId, PeerUrl
 from agent.model.known import Ignorance, Unknown
+from agent.model.members import MemberEntry
 from agent.world.doors import Etcd
 from agent.world.etcd import Deadlines, EtcdDoor
 from agent.world.etcd_channels import MAX_CHANNELS, TlsFiles
 from tests import etcd_versions
 from tests.contracts.etcd_cluster import Cluster, Server, ServerTls, raise_alarm, running, turn_auth_on, wait_until
+from tests.contracts.etcd_files import put
 from tests.contracts.tls_material import Authority, Pair
 from tests.etcd_versions import EtcdVersion
 
@@ -59,7 +62,7 @@ def heard() -> Heard:
 
 
 @pytest.fixture
-def door(heard: Heard) -> Iterator[Etcd]:
+def door(heard: Heard) -> Iterator[EtcdDoor]:
     door = EtcdDoor(deadlines=DEADLINES, on_call=heard)
     yield door
     door.close()
@@ -570,6 +573,135 @@ def test_a_corrupt_cluster_is_told_by_status_alone(door: Etcd, single: Cluster) 
     raise_alarm(endpoint, door.status(endpoint).member_id, "CORRUPT")
     assert any("CORRUPT" in error for error in door.status(endpoint).errors)
     assert len(door.membership(endpoint).voters) == 1  # only writes are refused
+
+
+def test_alarms_are_listed_by_whoever_raised_them_and_taken_back(door: Etcd, single: Cluster) -> None:
+    endpoint = single.servers[0].client_url
+    assert door.alarms(endpoint) == ()
+    raised = {Alarm(MemberId(0xDEAD), AlarmKind.NOSPACE), Alarm(door.status(endpoint).member_id, AlarmKind.CORRUPT)}
+    for alarm in raised:
+        raise_alarm(endpoint, alarm.member, alarm.kind)
+    assert set(door.alarms(endpoint)) == raised
+    for alarm in raised:
+        door.disarm(endpoint, alarm)
+        door.disarm(endpoint, alarm)
+    assert door.alarms(endpoint) == ()
+
+
+# ---- one member's own word, and its data ---------------------------------------------------------------------------
+
+
+def test_a_member_alone_lists_what_it_knows_and_its_metrics_say_that_nobody_leads(
+    door: Etcd, own_three: Cluster
+) -> None:
+    survivor, *others = own_three.servers
+    metrics, endpoint = f"http://{survivor.address}:2381", survivor.client_url
+    members = {MemberEntry(each.id, each.name, each.peer_urls) for each in door.membership(endpoint).members}
+    assert set(door.members_locally(endpoint)) == members
+    assert door.has_leader(metrics)
+    for server in others:
+        server.kill()
+    wait_until(lambda: not door.has_leader(metrics), 5, "still sees a leader")
+    assert set(door.members_locally(endpoint)) == members
+    survivor.kill()
+    with pytest.raises(Unavailable) as caught:
+        door.has_leader(metrics)
+    assert caught.value.unknown.why is Ignorance.UNREACHABLE
+    survivor.start(own_three.servers)
+    wait_until(lambda: says(lambda: not door.has_leader(metrics)), 5, "says nothing at its metrics port")
+
+
+def says(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except Unavailable:
+        return False
+
+
+@pytest.mark.parametrize(
+    "page", [b"", b"HTTP/1.1 200 OK\r\n\r\nx 1\n", b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"]
+)
+def test_a_metrics_port_that_is_none_is_unavailable_within_its_deadline(door: Etcd, page: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        threading.Thread(target=answer_once, args=(port, page), daemon=True).start()
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            door.has_leader(f"http://127.0.0.1:{port.getsockname()[1]}")
+        assert time.monotonic() - started < 2
+    with pytest.raises(Unavailable):
+        door.has_leader("no url")
+
+
+def answer_once(port: socket.socket, page: bytes) -> None:
+    connection, _ = port.accept()
+    connection.recv(1000)
+    connection.sendall(page)
+    if page:
+        connection.close()
+    else:
+        time.sleep(3)  # says nothing, and stays
+
+
+def test_a_snapshot_is_the_database_and_its_digest_also_without_a_quorum(
+    own_three: Cluster, door: EtcdDoor, heard: Heard
+) -> None:
+    survivor, *others = own_three.servers
+    put(survivor.client_url, [f"k{number}" for number in range(20)], b"x" * 10_000)
+    revision = door.status(survivor.client_url).revision
+    digests = {door.hash_kv(server.client_url, revision) for server in own_three.servers}
+    assert len(digests) == 1
+    for server in others:
+        server.kill()
+    heard.calls.clear()
+    content = b"".join(door.snapshot(survivor.client_url))
+    assert len(content) % 512 == 32
+    assert hashlib.sha256(content[:-32]).digest() == content[-32:]
+    assert door.count_keys(survivor.client_url, revision) == 20
+    assert door.count_keys(survivor.client_url, revision - 5) == 15
+    assert digests == {door.hash_kv(survivor.client_url, revision)}
+    assert heard.calls[0] == ("Snapshot", "ok")
+    with pytest.raises(Refused, match="future revision"):
+        door.count_keys(survivor.client_url, revision + 1)
+
+
+def test_a_snapshot_that_is_let_go_of_early_ends_its_call(single: Cluster, door: EtcdDoor, heard: Heard) -> None:
+    endpoint, threads = single.servers[0].client_url, threading.active_count()
+    put(endpoint, [f"k{number}" for number in range(20)], b"x" * 100_000)
+    stream = door.snapshot(endpoint)
+    assert next(stream)
+    stream.close()
+    assert heard.calls == [("Snapshot", "ok")]
+    wait_until(lambda: threading.active_count() <= threads + 1, 5, "something of it runs on")
+    assert door.status(endpoint).leads
+
+
+def test_a_snapshot_that_stands_still_is_given_up_and_one_that_is_read_slowly_is_not(
+    version: EtcdVersion, tmp_path: Path
+) -> None:
+    door = EtcdDoor(deadlines=Deadlines(progress=timedelta(seconds=1)))
+    with running(version.etcd, tmp_path, 1) as cluster:
+        server = cluster.servers[0]
+        put(server.client_url, [f"k{number}" for number in range(20)], b"x" * 500_000)  # more than all buffers hold
+        stream = door.snapshot(server.client_url)
+        next(stream)
+        time.sleep(2)
+        next(stream)
+        server.freeze()
+        try:
+            with pytest.raises(Unavailable) as caught:
+                for _ in stream:
+                    pass
+        finally:
+            server.thaw()
+    assert caught.value.unknown.why is Ignorance.TIMEOUT
+    door.close()
+
+
+def test_a_snapshot_of_nobody_is_unavailable(door: EtcdDoor, heard: Heard) -> None:
+    with pytest.raises(Unavailable) as caught:
+        next(door.snapshot(NOBODY))
+    assert caught.value.unknown.why is Ignorance.UNREACHABLE
+    assert heard.calls == [("Snapshot", "unreachable")]
 
 
 # ---- the channels -------------------------------------------------------------------------------------------------

@@ -348,6 +348,144 @@ def test_a_quarantine_on_another_filesystem_is_refused_with_a_hint_and_nothing_m
         subprocess.run(["umount", str(root / "quarantine")], check=True)
 
 
+# ---- what was restored ---------------------------------------------------------------------------------------------
+
+SHA = "ab" * 32
+
+
+def restored(root: Path, nonce: str = "n1") -> Path:
+    """What etcd's tool leaves: a log and a database."""
+    folder = root / "scratch" / f"restored-{nonce}"
+    for name in (WAL, "member/snap/db"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"restored")
+    return folder
+
+
+def test_seeds_and_restored_directories_count_by_their_names_alone(host: Host, root: Path) -> None:
+    restored(root, "n1")
+    restored(root, "n2.partial")
+    for name in (f"seed-{SHA}.db", f"seed-{SHA[2:]}00.db.part", "seed-x.db", "rescue"):
+        (root / "scratch" / name).write_bytes(b"")
+    assert host.disk() == Disk(None, Data.ABSENT, frozenset({SHA}), frozenset({Nonce("n1")}))
+
+
+def test_restored_data_takes_the_place_of_the_prepared_directory(host: Host, root: Path) -> None:
+    host.stamp(IDENTITY, prepare=True)
+    restored(root)
+    host.put_in_place(Nonce("n1"))
+    assert host.disk() == Disk(IDENTITY, Data.PRESENT)
+    assert (root / "data").stat().st_mode & 0o777 == 0o700
+    assert files(root / "data") == ["member/snap/db", WAL]
+    with pytest.raises(Refused, match="nothing was restored"):
+        host.put_in_place(Nonce("n1"))
+
+
+def test_what_an_etcd_left_that_never_spoke_is_no_obstacle(host: Host, root: Path) -> None:
+    host.stamp(IDENTITY, prepare=True)
+    for name in (".touch", "member/snap/db", "member/wal.tmp/0.tmp"):
+        (root / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "data" / name).write_bytes(b"")
+    restored(root)
+    host.put_in_place(Nonce("n1"))
+    assert files(root / "data") == ["member/snap/db", WAL]
+
+
+def test_nothing_takes_the_place_of_a_members_data_of_a_lost_disk_or_of_a_running_etcd(
+    host: Host, root: Path, supervisor: StandIn
+) -> None:
+    restored(root)
+    with pytest.raises(Refused, match="is absent"):
+        host.put_in_place(Nonce("n1"))
+    with_data(root)
+    with pytest.raises(Refused, match="is present"):
+        host.put_in_place(Nonce("n1"))
+    shutil.rmtree(root / "data" / "member")
+    supervisor.now = EtcdRunning(123)
+    with pytest.raises(Refused, match="etcd runs"):
+        host.put_in_place(Nonce("n1"))
+    assert files(root / "scratch") == ["restored-n1/member/snap/db", f"restored-n1/{WAL}"]
+    assert files(root / "data") == []
+
+
+@pytest.mark.parametrize("nonce", ["../data", "", "n1.partial", "a/b"])
+def test_a_nonce_never_leads_out_of_the_scratch_folder(host: Host, root: Path, nonce: str) -> None:
+    host.stamp(IDENTITY, prepare=True)
+    restored(root)
+    with pytest.raises(Refused, match="no nonce of ours"):
+        host.put_in_place(Nonce(nonce))
+
+
+def test_a_change_of_place_that_is_killed_at_any_step_leaves_the_old_or_the_new(host: Host, root: Path) -> None:
+    body = """
+from pathlib import Path
+from agent.world.clock import SystemClock
+from agent.world.disk import DataRoot
+disk = DataRoot(Path(root), SystemClock())
+GO:
+disk.put_in_place("n1")
+"""
+    restored(root)
+    host.stamp(IDENTITY, prepare=True)
+    (root / "data" / ".touch").touch()
+    seen = set()
+    for _ in deaths(body, root):
+        found = host.disk()
+        assert (found.data is Data.PRESENT) is (found.restored == frozenset())
+        assert found.data is not Data.ABSENT
+        seen.add(found.data)
+        if found.data is Data.EMPTY:
+            host.put_in_place(Nonce("n1"))
+        assert files(root / "data") == ["member/snap/db", WAL]
+        shutil.rmtree(root)
+        root.mkdir()
+        restored(root)
+        host.stamp(IDENTITY, prepare=True)
+        (root / "data" / ".touch").touch()
+    assert seen == {Data.EMPTY, Data.PRESENT}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_roots_agent_gives_restored_data_to_the_owner_of_the_root(host: Host, root: Path) -> None:
+    os.chown(root, 65534, 65534)
+    host.stamp(IDENTITY, prepare=True)
+    restored(root)
+    host.put_in_place(Nonce("n1"))
+    assert {path.stat().st_uid for path in [root / "data", *(root / "data").rglob("*")]} == {65534}
+
+
+def test_scratch_is_cleared_of_what_nobody_will_ask_for(host: Host, root: Path) -> None:
+    disk = DataRoot(root, SystemClock())
+    disk.clear_scratch()
+    restored(root)
+    restored(root, "n2.partial")
+    (root / "scratch" / f"seed-{SHA}.db").write_bytes(b"")
+    (root / "scratch" / "rescue").symlink_to(root)
+    disk.clear_scratch()
+    assert host.disk() == Disk(None, Data.ABSENT, frozenset({SHA}), frozenset({Nonce("n1")}))
+    assert len(list((root / "scratch").iterdir())) == 2
+    with_data(root)
+    disk.clear_scratch()
+    assert list((root / "scratch").iterdir()) == []
+    assert host.disk().data is Data.PRESENT
+
+
+def test_the_restore_tool_is_asked_once_and_again_after_an_upgrade(host: Host, binary: Path, tmp_path: Path) -> None:
+    tool = tmp_path / "etcdutl"
+    tool.write_text(f"#!/bin/sh\necho x >> {tmp_path}/runs\necho ' --bump-revision uint'\n")
+    tool.chmod(0o755)
+    assert host.can_bump_revisions()
+    assert host.can_bump_revisions()
+    assert (tmp_path / "runs").read_text() == "x\n"
+    a_binary(tool, "  --data-dir string")
+    assert not host.can_bump_revisions()
+
+
+def test_a_host_without_data_has_nothing_to_survey(host: Host) -> None:
+    with pytest.raises(Unavailable):
+        host.survey()
+
+
 # ---- what etcd leaves behind ---------------------------------------------------------------------------------------
 
 
