@@ -16,12 +16,24 @@ from agent.model.actions import Action, Decision
 from agent.model.cluster import Answers, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Stage
 from agent.model.fleet import Fleet, Group, Instance, InstanceState
-from agent.model.generation import Cause, Claim, FiledReport, Formed, GenerationRecord, Report
+from agent.model.generation import (
+    Cause,
+    Claim,
+    FiledReport,
+    Formed,
+    GenerationRecord,
+    Holding,
+    Report,
+    Seat,
+    Seed,
+)
 from agent.model.ids import ClientUrl, ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
+from agent.model.members import LogPosition, MemberEntry, Survey
 from agent.model.memory import Memory, Progress
 from agent.model.observation import BucketSound, Me, Observation
 from agent.model.policy import Policy
+from agent.model.snapshot import Listed, Manifest, Origin, Rescued, SnapshotName
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 A, B, C, D, E = (InstanceId(f"i-{letter}") for letter in "abcde")
@@ -34,6 +46,9 @@ TIMEOUT = Unknown(Ignorance.TIMEOUT, "no answer")
 THROTTLED = Unknown(Ignorance.THROTTLED, "slow down")
 SILENT = Unknown(Ignorance.UNREACHABLE, "did not answer Status")
 LONG_AGO = NOW - timedelta(hours=3)
+A_MINUTE_AGO = NOW - timedelta(minutes=1)
+POSITION = LogPosition(last_term=7, last_index=1000, committed_index=1000)
+"""Of a member that has nothing beyond what is committed and applied, see `status`."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +181,86 @@ def me(name: InstanceId) -> Me:
 
 
 def filed(name: InstanceId, data: str = "none", age_seconds: float = 1.0) -> FiledReport:
-    return FiledReport(Report(name, peer(name), "boot-1", data), age_seconds)
+    return FiledReport(Report(name, peer(name), "boot-1", Holding(data)), age_seconds)
+
+
+def entry(name: InstanceId, *, is_learner: bool = False) -> MemberEntry:
+    """A line of the list that some member's data has applied."""
+    return MemberEntry(MEMBERS[name], name, (peer(name),), is_learner)
+
+
+def nothing(name: InstanceId, **changes: Any) -> Report:
+    """What an agent with an empty disk reports of a generation that has been leaderless for a minute."""
+    report = Report(name, peer(name), "boot-1", Holding.NONE, leaderless_since=A_MINUTE_AGO)
+    return replace(report, **changes)
+
+
+def holding(name: InstanceId, *others: InstanceId, **changes: Any) -> Report:
+    """What a survivor reports whose etcd still runs, and whose list has itself and these others."""
+    report = nothing(
+        name,
+        data=Holding.INTACT,
+        generation=GenerationNumber(1),
+        cluster_id=CLUSTER,
+        member_id=MEMBERS[name],
+        running=True,
+        position=POSITION,
+        revision=900,
+        members=tuple(entry(each) for each in sorted((name, *others))),
+    )
+    return replace(report, **changes)
+
+
+def fresh(*reports: Report, age_seconds: float = 1.0) -> tuple[FiledReport, ...]:
+    return tuple(FiledReport(each, age_seconds) for each in reports)
+
+
+def snapshot_name(revision: int = 800, generation: int = 1, minutes_ago: float = 4) -> SnapshotName:
+    return SnapshotName(GenerationNumber(generation), revision, NOW - timedelta(minutes=minutes_ago))
+
+
+def a_snapshot(name: SnapshotName | None = None, **changes: Any) -> Listed:
+    """A sound one as a listing shows it; four minutes old unless it has another name."""
+    name = name or snapshot_name()
+    return replace(Listed(name, (NOW - name.taken_at).total_seconds(), 10_000, committed=True), **changes)
+
+
+def manifest(name: SnapshotName | None = None, **changes: Any) -> Manifest:
+    """It was taken by B, when raft's index was at 850."""
+    found = Manifest(
+        name=name or snapshot_name(),
+        cluster="prod",
+        origin=Origin.SCHEDULE,
+        instance=B,
+        agent="0",
+        etcd_version="3.5.30",
+        size_bytes=1_000_032,
+        sha256=f"{(name or snapshot_name()).revision:064x}",
+        stored_bytes=10_000,
+        cluster_id=CLUSTER,
+        member_id=MEMBERS[B],
+        raft_term=7,
+        raft_index=850,
+        members=tuple(entry(each) for each in (A, B, C)),
+    )
+    return replace(found, **changes)
+
+
+def rescue_of(report: Report) -> Manifest:
+    """The snapshot that was made of this survivor's log."""
+    assert report.member_id is not None
+    assert report.position is not None
+    return manifest(
+        snapshot_name(905, minutes_ago=0),
+        origin=Origin.RESCUE,
+        instance=report.instance,
+        raft_index=report.position.last_index + 2,
+        rescued=Rescued(report.instance, report.member_id, report.position),
+    )
+
+
+def seed(of: Manifest, source: str = "snapshot", bump: int = 1_000_000_000) -> Seed:
+    return Seed(of.name.manifest_key, of.name.revision, of.sha256, source, bump)
 
 
 def claim(name: InstanceId, nonce: Nonce = OLD_NONCE) -> Claim:
@@ -313,7 +407,7 @@ def before_the_first_generation(name: InstanceId = A, *reported: InstanceId) -> 
         bucket=BucketSound(),
         head=None,
         reports=tuple(filed(each) for each in reported or (A, B, C)),
-        snapshots_exist=False,
+        snapshots=(),
         lifecycle_target="InService",
     )
     memory = Memory(fleet=listed, fleet_read_at=NOW, groups_read_at=NOW, bucket=BucketSound(), assembling_since=NOW)
@@ -324,7 +418,7 @@ def a_founder(name: InstanceId = A) -> Example:
     """The record names it; nothing is claimed and nothing formed."""
     example = before_the_first_generation(name)
     return example.seeing(
-        head=record(A, B, C), formed=None, claim=None, reports=NOT_ASKED, snapshots_exist=NOT_ASKED
+        head=record(A, B, C), formed=None, claim=None, reports=NOT_ASKED, snapshots=NOT_ASKED
     ).remembering(head=record(A, B, C), assembling_since=None)
 
 
@@ -335,3 +429,112 @@ def a_prepared_founder(name: InstanceId = A) -> Example:
 
 def a_founder_with_its_claim(name: InstanceId = A) -> Example:
     return a_prepared_founder(name).seeing(claim=claim(name))
+
+
+# ---- a quorum is lost
+
+
+def seen_by_a_survivor(example: Example, report: Report) -> Example:
+    """Its etcd runs, leaderless, and its files and its own list say what this report says."""
+    position = report.position or POSITION
+    return example.seeing(
+        me=me(report.instance),
+        disk=Disk(identity(report.instance), Data.PRESENT),
+        process=EtcdRunning(42),
+        local=status(report.instance, leader=None),
+        survey=Survey(CLUSTER, MEMBERS[report.instance], report.members, position, 900),
+        own_list=report.members,
+        claim=NOT_ASKED,
+    )
+
+
+def a_lost_three(seen_by: InstanceId = A) -> Example:
+    """B and C were terminated a while ago; the group replaced them with D and E. A has its data and no leader.
+
+    Everybody has reported, so it is proven that generation 1 is lost. There is a snapshot, older than A's log.
+    """
+    ended = InstanceState.TERMINATED
+    listed = fleet(instance(A), instance(B, ended), instance(C, ended), instance(D), instance(E))
+    example = a_newcomer(seen_by if seen_by in (D, E) else D).seeing(
+        membership=SILENT,
+        answers=Answers(),
+        fleet=listed,
+        reports=fresh(holding(A, B, C), nothing(D), nothing(E)),
+        exclusions=(),
+        snapshots=(a_snapshot(),),
+        manifest=manifest(),
+        leader_seen=False,
+        can_bump_revisions=True,
+    )
+    example = example.remembering(
+        fleet=listed,
+        no_quorum_since=A_MINUTE_AGO,
+        unsettled_since=A_MINUTE_AGO,
+        leaderless_since=A_MINUTE_AGO,
+        named_since=dict.fromkeys((A, B, C), A_MINUTE_AGO),
+        ended_since=dict.fromkeys((B, C), A_MINUTE_AGO),
+        snapshots=(a_snapshot(),),
+        snapshots_read_at=NOW,
+        manifest=manifest(),
+    )
+    return seen_by_a_survivor(example, holding(A, B, C)) if seen_by == A else example
+
+
+def with_nobody_left(seen_by: InstanceId = D) -> Example:
+    """A has gone the way of the others: D and E are here with empty disks, and there is the snapshot."""
+    ended = InstanceState.TERMINATED
+    listed = fleet(*(instance(each, ended) for each in (A, B, C)), instance(D), instance(E))
+    return (
+        a_lost_three(seen_by)
+        .seeing(fleet=listed, reports=fresh(nothing(D), nothing(E)))
+        .remembering(fleet=listed, ended_since=dict.fromkeys((A, B, C), A_MINUTE_AGO))
+    )
+
+
+def never_formed(seen_by: InstanceId = A) -> Example:
+    """A founder that has claimed its start and lost its disk, as the two others have with their instances."""
+    ended = InstanceState.TERMINATED
+    listed = fleet(instance(A), instance(B, ended), instance(C, ended))
+    spent = nothing(A, seat=Seat.SPENT)
+    return (
+        a_lost_three(D)
+        .seeing(
+            me=me(seen_by),
+            disk=Disk(None, Data.ABSENT),
+            claim=claim(A),
+            formed=None,
+            fleet=listed,
+            reports=fresh(spent),
+            snapshots=(),
+            manifest=NOT_ASKED,
+        )
+        .remembering(formed=None, fleet=listed, snapshots=(), manifest=None)
+    )
+
+
+# ---- the next generation is restored
+
+
+def the_next(of: Manifest | None = None, source: str = "snapshot") -> GenerationRecord:
+    """Generation 2, founded by A, D and E from a snapshot."""
+    return replace(
+        record(A, D, E, generation=2), seed=seed(of or manifest(), source), cause=Cause("quorum-lost", {"reports": {}})
+    )
+
+
+def a_founder_that_restores(name: InstanceId = D) -> Example:
+    """Generation 2 is written, its disk is prepared and its start claimed: what is left is the data."""
+    head = the_next()
+    return (
+        a_lost_three(name if name != A else D)
+        .seeing(
+            me=me(name),
+            head=head,
+            formed=None,
+            claim=claim(name),
+            disk=Disk(identity(name, Stage.STARTING, generation=2), Data.EMPTY),
+            reports=fresh(*(nothing(each, seat=Seat.OPEN) for each in (A, D, E))),
+            fleet=NOT_ASKED,
+        )
+        .remembering(head=head, formed=None, no_quorum_since=NOW, leaderless_since=NOW)
+    )

@@ -22,6 +22,7 @@ from tests.decide.examples import (
     D,
     E,
     Example,
+    a_snapshot,
     before_the_first_generation,
     filed,
     fleet,
@@ -126,7 +127,7 @@ def test_two_founders_at_one_address_are_a_mistake_to_wait_out() -> None:
 
 def test_snapshots_without_a_generation_are_a_contradiction() -> None:
     """An emptied generations/ beside backups: a new cluster would hide the old data."""
-    example = before_the_first_generation(A).seeing(snapshots_exist=True)
+    example = before_the_first_generation(A).seeing(snapshots=(a_snapshot(),))
     assert isinstance(example.action, CallHuman)
 
 
@@ -149,7 +150,7 @@ def test_data_on_an_instance_that_a_partial_listing_left_out_still_counts() -> N
     assert isinstance(before_the_first_generation(A).seeing(reports=reports).action, CallHuman)
 
 
-@pytest.mark.parametrize("unread", ["reports", "snapshots_exist", "fleet", "bucket"])
+@pytest.mark.parametrize("unread", ["reports", "snapshots", "fleet", "bucket"])
 def test_no_answer_is_not_no(unread: str) -> None:
     example = before_the_first_generation(A).remembering(fleet=None, fleet_read_at=None)
     assert waiting_for(example.seeing(**{unread: THROTTLED})) is Blocker.IGNORANCE

@@ -19,6 +19,7 @@ from tests.decide.examples import (
     Example,
     a_founder_with_its_claim,
     a_healthy_three,
+    a_snapshot,
     a_stopped_member,
     before_the_first_generation,
     filed,
@@ -60,7 +61,7 @@ def test_data_of_a_cluster_of_another_name_is_not_ours() -> None:
 def test_a_marker_lost_from_the_bucket_stops_no_running_cluster() -> None:
     """etcd-manager stopped every etcd and moved the data when its marker was gone (kops#16416)."""
     reported = (filed(A, "intact"), filed(B, "intact"), filed(C, "intact"))
-    example = a_healthy_three().seeing(head=None, formed=NOT_ASKED, reports=reported, snapshots_exist=True)
+    example = a_healthy_three().seeing(head=None, formed=NOT_ASKED, reports=reported, snapshots=(a_snapshot(),))
     calls_a_human(example.remembering(head=None, formed=None), "bucket-behind-disk")
 
 

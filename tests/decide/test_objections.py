@@ -47,6 +47,7 @@ from tests.decide.examples import (
     a_learner,
     a_newcomer,
     a_prepared_founder,
+    a_snapshot,
     a_stopped_member,
     answers,
     before_the_first_generation,
@@ -302,8 +303,8 @@ class TestCreating:
         create = CreateGeneration(record(A, B, C))
         assert vetoed(create, self.ready.seeing(head=record(A, B, C)))
         assert vetoed(create, self.ready.seeing(head=TIMEOUT))
-        assert vetoed(create, self.ready.seeing(snapshots_exist=True))
-        assert vetoed(create, self.ready.seeing(snapshots_exist=TIMEOUT))
+        assert vetoed(create, self.ready.seeing(snapshots=(a_snapshot(),)))
+        assert vetoed(create, self.ready.seeing(snapshots=TIMEOUT))
         assert vetoed(create, self.ready.seeing(disk=Disk(identity(A), Data.PRESENT)))
         assert vetoed(create, self.ready.seeing(disk=TIMEOUT))
         assert vetoed(create, self.ready.seeing(reports=(filed(A), filed(B), filed(C, "intact"))))
