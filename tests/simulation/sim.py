@@ -23,7 +23,7 @@ from agent.model.snapshot import BAD, DATA, MANIFEST, SnapshotName
 from agent.model.work import RestoreSeed, Working
 from tests.simulation.agents import Agent
 from tests.simulation.doors import Faults
-from tests.simulation.logs import DataDir, Entry, Lineage
+from tests.simulation.logs import DataDir, Entry, Lineage, acknowledged
 from tests.simulation.machines import START, Broken, Machine, number
 from tests.simulation.promises import Promises
 from tests.simulation.raft import Raft
@@ -305,6 +305,17 @@ class Sim:
         self.promises.nothing_is_rewritten()
 
     # ---- what tests ask
+
+    def newest(self) -> GenerationRecord:
+        return self.records[max(self.records)]
+
+    def kept(self) -> set[Entry]:
+        """Every client's write that the cluster of now still has, and that was acknowledged."""
+        return acknowledged(self.current().committed)
+
+    def acknowledged(self) -> set[Entry]:
+        """All there ever were."""
+        return {each for lineage in self.lineages.values() for each in acknowledged(lineage.committed)}
 
     def writes(self) -> int:
         return sum(each.writes for each in self.lineages.values())

@@ -1,0 +1,70 @@
+"""What the stories of recovery begin with, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent.model.ids import InstanceId
+from agent.model.snapshot import SnapshotName
+from tests.simulation.machines import Machine
+from tests.simulation.sim import Sim
+
+Begin = Callable[..., Sim]
+
+RECOVERY = 240
+"""Seconds: the grace, two reports, four tasks of some seconds each, and a joiner."""
+
+AN_HOUR = 3600
+
+
+def whole(begin: Begin, seed: int, instances: int = 3, **choices: object) -> Sim:
+    """A cluster that has been serving for a while."""
+    sim = begin(seed, instances, **choices)
+    sim.run_until(sim.whole, within=120)
+    sim.run(sim.random.uniform(20, 60))
+    return sim
+
+
+def backed_up(begin: Begin, seed: int, instances: int = 3, **choices: object) -> Sim:
+    sim = whole(begin, seed, instances, **choices)
+    sim.run_until(lambda: bool(snapshots(sim)), within=60)
+    return sim
+
+
+def snapshots(sim: Sim, generation: int = 1) -> list[SnapshotName]:
+    return [name for name, _ in sim.sound_snapshots() if name.generation == generation]
+
+
+def lose(sim: Sim, *names: InstanceId) -> None:
+    for name in names:
+        sim.terminate(name)
+
+
+def replace_the_lost(sim: Sim, within: float = 60) -> list[InstanceId]:
+    """Their group launches new ones; each boots in its own time."""
+    return [sim.launch(after=sim.random.uniform(0, within)) for _ in range(sim.desired - len(sim.live()))]
+
+
+def recovers(sim: Sim, generation: int = 2, within: float = RECOVERY) -> float:
+    """The generation forms, and everybody is well."""
+    took = sim.run_until(lambda: sim.formed(generation) and sim.whole(), within)
+    assert max(sim.records) == generation
+    return took
+
+
+def source(sim: Sim) -> str:
+    seed = sim.newest().seed
+    return "" if seed is None else seed.source
+
+
+def machine(sim: Sim, name: InstanceId) -> Machine:
+    return sim.machines[name]
+
+
+def untouched(sim: Sim) -> list[object]:
+    """Which etcd runs on which data since when: what a lost quorum that may come back must not change."""
+    return [
+        (each.id, each.stops, len(each.quarantine), each.data is not None)
+        for _, each in sorted(sim.machines.items())
+        if each.exists
+    ]
