@@ -27,7 +27,7 @@ from agent.telemetry.log import facts, set_up
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.status import CannotListen, Pulse, Sources, StatusServer
 from agent.telemetry.teller import Teller
-from agent.wiring import Wired, wire
+from agent.wiring import Wired, policy, wire
 from agent.world.clock import SystemClock
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     metrics = Metrics(
         version=__version__, rules=[rule.name for rule in RULES], blockers=[blocker.value for blocker in Blocker]
     )
-    teller = Teller(settings.cluster.name, metrics)
+    teller = Teller(policy(settings), metrics)
     pulse = Pulse(clock.elapsed, SLOWEST_ROUND_SECONDS)
     sources = Sources(metrics.exposition, pulse.alive, teller.ready, teller.status)
     try:

@@ -4,49 +4,117 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import urllib3
 
 from agent.config_cli import load_settings
-from agent.decide import Ask
+from agent.decide import Ask, decide, object_to
+from agent.decide.objections import veto
 from agent.loop import plan
 from agent.model.cluster import Member, Membership, MemberStatus
 from agent.model.faults import Refused, Unavailable
+from agent.model.generation import GenerationRecord
 from agent.model.known import Ignorance, Unknown
-from agent.model.memory import Memory
+from agent.model.memory import Memory, remember
+from agent.model.observation import Observation
+from agent.model.policy import Policy
 from agent.model.round import Round
 from agent.settings import Settings
 from agent.telemetry import describe
+from agent.telemetry.recovery import judge, report_line, verdict
 from agent.wiring import Wired, wire
 
 TIMEOUT_SECONDS = 5.0
+A_DAY = timedelta(days=1)
 
 
 def show_plan(args: argparse.Namespace) -> int:
     """Observe and decide as the agent would, print it, do nothing."""
-    planned = _look(wire(load_settings(args)))
+    wired = wire(load_settings(args))
+    planned = _look(wired)
     if args.json:
-        print(json.dumps(describe.whole_round(planned), indent=2))
+        print(json.dumps(describe.whole_round(planned, wired.policy), indent=2))
         return 0
-    for name, value in describe.evidence(planned.observation).items():
-        print(f"{name:>18}  {_one_line(value)}")
-    print()
-    print(f"{'decision':>18}  {type(planned.decided.action).__name__} (rule {planned.decided.rule})")
-    print(f"{'because':>18}  {planned.decided.because}")
-    for objection in planned.objections:
-        print(f"{'vetoed':>18}  {objection}")
+    for line in plan_lines(planned, wired.policy):
+        print(line)
     return 0
 
 
+def plan_lines(planned: Round, policy: Policy) -> Iterator[str]:
+    """Evidence, rule and reason for people; what keeps a lost quorum from being recovered, one obstacle a line."""
+    for name, value in describe.evidence(planned.observation).items():
+        yield from _labelled(name, _evidence_lines(planned.observation, name, value))
+    yield ""
+    yield from _labelled("decision", [f"{type(planned.decided.action).__name__} (rule {planned.decided.rule})"])
+    judged = judge(planned, policy)
+    recovery = None if judged is None else verdict(judged)
+    yield from _reason_lines(planned.decided.because, recovery)
+    for objection in planned.objections:
+        yield from _labelled("vetoed", [objection])
+
+
+def _evidence_lines(o: Observation, name: str, value: Any) -> list[str]:
+    """What would be too long for a line is said in several, or in short."""
+    if name == "reports" and not isinstance(o.reports, Unknown) and o.reports:
+        return [report_line(each) for each in o.reports]
+    if name == "snapshots" and not isinstance(o.snapshots, Unknown) and o.snapshots:
+        sound = [each for each in o.snapshots if each.usable]
+        newest = f"; the newest is {sound[-1].name}, {sound[-1].age_seconds:.0f} s old" if sound else ""
+        return [f"{len(sound)} of {len(o.snapshots)} are sound{newest}"]
+    return [value if isinstance(value, str) else json.dumps(value)]
+
+
+def _reason_lines(because: str, recovery: Mapping[str, Any] | None) -> Iterator[str]:
+    """The blockers that a reason ends in, one a line instead."""
+    yield from _labelled("because", [because.partition("; recovery waits for ")[0]])
+    if recovery is not None:
+        lost = ["is proven: it can never have a leader again"] if recovery["proven_lost"] else []
+        yield from _labelled("loss", lost)
+        yield from _labelled("recovery waits", [f"{each['who']}: {each['why']}" for each in recovery["blockers"]])
+
+
+def _labelled(label: str, lines: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(lines):
+        yield f"{'' if number else label:>18}  {line}"
+
+
 def _look(wired: Wired) -> Round:
-    judged = Memory(asked_at={Ask.BUCKET: wired.world.clock.now()})  # judging the bucket writes a probe: not from here
-    return plan(wired.world, wired.me, judged, wired.policy)
+    """As the agent looks. Without a quorum a second time, as if it had been so for long: then recovery is looked at."""
+    now = wired.world.clock.now()
+    asked_at: dict[str, datetime] = {Ask.BUCKET: now + A_DAY}  # judging the bucket writes a probe: not from here, ever
+    first = plan(wired.world, wired.me, Memory(asked_at=asked_at), wired.policy)
+    o = first.observation
+    if not isinstance(o.membership, Unknown) or not isinstance(o.head, GenerationRecord):
+        return first
+    seeded = replace(first.memory, asked_at=asked_at, no_quorum_since=now - A_DAY, leaderless_since=None)
+    second = plan(wired.world, wired.me, seeded, wired.policy)
+    return with_since_when(second, seeded, wired.policy)
 
 
-def _one_line(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def with_since_when(second: Round, seeded: Memory, policy: Policy) -> Round:
+    """The same look, judged by since when the reports say that there is no leader; by now, where they say nothing."""
+    o = second.observation
+    if not isinstance(o.membership, Unknown):
+        return second
+    since = _leaderless_since(o)
+    known = remember(replace(seeded, no_quorum_since=since, leaderless_since=since), o, policy)
+    decided = decide(o, known, policy)
+    objections = object_to(decided, o, known)
+    decision = veto(decided, objections) if objections else decided
+    return replace(second, memory=known, decided=decided, objections=objections, decision=decision)
+
+
+def _leaderless_since(o: Observation) -> datetime:
+    """By our own agent's report, which says it for this instance; else by whoever says the earliest."""
+    reports = [] if isinstance(o.reports, Unknown) else [each.report for each in o.reports]
+    ours = [each for each in reports if each.instance == o.me.instance]
+    said = [each.leaderless_since for each in ours or reports if each.leaderless_since is not None]
+    return min(said, default=o.now)
 
 
 def show_status(args: argparse.Namespace) -> int:
@@ -56,14 +124,31 @@ def show_status(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(seen, indent=2))
         return 0
-    decision = seen.get("decision") or {}
-    print(f"{'instance':>12}  {seen.get('instance', 'unknown')}")
-    print(f"{'decision':>12}  {decision.get('action', 'none yet')} (rule {decision.get('rule', '-')})")
-    print(f"{'because':>12}  {decision.get('because', '-')}")
-    for name, value in (seen.get("observation") or {}).items():
-        if isinstance(value, dict) and "unknown" in value:
-            print(f"{'unknown':>12}  {name}: {value['unknown']['why']} {value['unknown']['detail']}")
+    for line in status_lines(seen):
+        print(line)
     return 0
+
+
+def status_lines(seen: Mapping[str, Any]) -> Iterator[str]:
+    """The last round in short: decision and reason, work, what is unknown."""
+    decision, observation = seen.get("decision") or {}, seen.get("observation") or {}
+    recovery = seen.get("recovery")
+    yield from _labelled("instance", [seen.get("instance", "unknown")])
+    yield from _labelled("decision", [f"{decision.get('action', 'none yet')} (rule {decision.get('rule', '-')})"])
+    hint = (decision.get("details") or {}).get("hint")
+    yield from _reason_lines(decision.get("because", "-"), recovery)
+    yield from _labelled("what to do", [hint] if hint else [])
+    if recovery and recovery.get("since"):
+        yield from _labelled("no quorum since", [recovery["since"]])
+    work = observation.get("work") or {}
+    if work.get("state") == "working":
+        yield from _labelled("work", [f"{work['task']}, {work['bytes_done'] / 1e6:.0f} MB so far"])
+    unknown = {name: value["unknown"] for name, value in observation.items() if _is_unknown(value)}
+    yield from _labelled("unknown", [f"{name}: {each['why']} {each['detail']}" for name, each in unknown.items()])
+
+
+def _is_unknown(value: Any) -> bool:
+    return isinstance(value, dict) and "unknown" in value
 
 
 def _ask_the_agent(settings: Settings) -> dict[str, Any]:

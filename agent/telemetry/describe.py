@@ -8,8 +8,14 @@ from typing import Any
 from agent.model.actions import Decision
 from agent.model.known import Ignorance, Unknown
 from agent.model.observation import Observation
+from agent.model.policy import Policy
 from agent.model.round import Round
+from agent.model.work import Ended, Work, Working
 from agent.telemetry.plain import plain
+from agent.telemetry.recovery import judge, verdict
+
+TASK_OUTCOMES = ("done", "failed", "refused")
+"""`failed` may pass; `refused` will not."""
 
 
 def evidence(o: Observation) -> dict[str, Any]:
@@ -20,7 +26,32 @@ def evidence(o: Observation) -> dict[str, Any]:
         for name, value in found.items()
         if not (isinstance(value, Unknown) and value.why is Ignorance.NOT_ASKED)
     }
-    return {name: {"unknown": plain(v)} if isinstance(v, Unknown) else plain(v) for name, v in asked.items()}
+    shown = {name: {"unknown": plain(v)} if isinstance(v, Unknown) else plain(v) for name, v in asked.items()}
+    return {**shown, "work": work(o.work)}
+
+
+def work(state: Work) -> dict[str, Any]:
+    """What outlasts the rounds: which task, how far it is, or what became of it."""
+    match state:
+        case Working():
+            return {"state": "working", "task": type(state.task).__name__, **_fields(state)}
+        case Ended():
+            return {"state": "ended", "task": type(state.task).__name__, "outcome": outcome(state), **_fields(state)}
+        case _:
+            return {"state": "idle"}
+
+
+def outcome(ended: Ended) -> str:
+    """One of TASK_OUTCOMES."""
+    if ended.trouble is None:
+        return "done"
+    return "refused" if ended.final else "failed"
+
+
+def _fields(state: Working | Ended) -> dict[str, Any]:
+    found = plain(state)
+    assert isinstance(found, dict)
+    return {"details": found.pop("task"), **found}
 
 
 def decision(decided: Decision) -> dict[str, Any]:
@@ -33,8 +64,12 @@ def decision(decided: Decision) -> dict[str, Any]:
     }
 
 
-def whole_round(played: Round) -> dict[str, Any]:
-    """Evidence, decision, objections and outcome of a round."""
+def whole_round(played: Round, policy: Policy) -> dict[str, Any]:
+    """Evidence, decision, objections and outcome of a round; and of a lost quorum, what its recovery waits for."""
+    judged = judge(played, policy)
+    recovery = (
+        {} if judged is None else {"recovery": {"since": plain(played.memory.no_quorum_since), **verdict(judged)}}
+    )
     return {
         "instance": played.observation.me.instance,
         "at": plain(played.observation.now),
@@ -43,5 +78,6 @@ def whole_round(played: Round) -> dict[str, Any]:
         "objections": list(played.objections),
         "outcome": str(played.result.outcome),
         "detail": played.result.detail,
+        **recovery,
         "observation": evidence(played.observation),
     }

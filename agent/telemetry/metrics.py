@@ -10,6 +10,8 @@ House rules:
 import math
 import platform
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,12 +23,29 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from agent.model.snapshot import DrillResult
+from agent.model.work import Task
+from agent.telemetry.describe import TASK_OUTCOMES
+
 MEMBER_STATES = ("voter", "learner", "unstarted", "unreachable")
+SNAPSHOT_STATES = ("sound", "bad", "unfinished")
+TASKS = tuple(sorted(each.__name__ for each in get_args(Task)))
+DRILL_RESULTS = tuple(each.value for each in DrillResult)
+CAUSES = ("first", "quorum-lost", "operator")
 OTHER = "other"
 """The label of a value that nobody announced: a bug in the caller, but no reason for unbounded series."""
 
 _CALL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LOOP_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest sound snapshot of the newest generation. All 0: there is none."""
+
+    stored_at: float = 0.0  # Unix time
+    revision: int = 0
+    stored_bytes: int = 0
 
 
 class Metrics:
@@ -88,6 +107,28 @@ class Metrics:
         self._etcd = counter("etcd_requests_total", "Requests to etcd, by what became of them.", "method", "result")
         self._etcd_seconds = histogram("etcd_request_seconds", "Duration of calls to etcd.", _CALL_SECONDS, "method")
 
+        self._newest_at = gauge(
+            "snapshot_newest_timestamp_seconds",
+            "When the newest generation's newest sound snapshot was stored, in Unix time; 0 where it has none.",
+        )
+        self._newest_revision = gauge("snapshot_newest_revision", "The revision of that snapshot.")
+        self._newest_bytes = gauge("snapshot_newest_stored_bytes", "The size of that snapshot in the bucket.")
+        self._snapshots = gauge("snapshots", "Snapshots in the bucket, when it was last listed.", "state")
+        self._task = gauge("task", "1 for the task that is under way beside the rounds, 0 for the others.", "task")
+        self._task_bytes = gauge("task_done_bytes", "How far that task is, in bytes of the database; 0 without one.")
+        self._tasks = counter("tasks_total", "Tasks that came to their end, by what became of them.", "task", "outcome")
+        self._drilled_at = gauge("drill_last_timestamp_seconds", "When a restore was last tried out, in Unix time.")
+        self._drill_seconds = gauge("drill_last_duration_seconds", "How long that drill took.")
+        self._drill_result = gauge("drill_last_result", "1 for what became of that drill, 0 for the others.", "result")
+        self._lost = gauge(
+            "recovery_proven_lost", "1 if it is proven that the generation can never have a leader again, else 0."
+        )
+        self._obstacles = gauge(
+            "recovery_blockers", "What keeps a generation without quorum from being proven lost: /status names each."
+        )
+        self._reports = gauge("reports_fresh", "Agents that reported lately that they have no working cluster.")
+        self._cause = gauge("generation_cause", "1 for why the newest generation was begun, 0 for the others.", "cause")
+
         self._loop_seconds = histogram(
             "loop_seconds", "Duration of one round: observe, decide and act, without the rest after it.", _LOOP_SECONDS
         )
@@ -99,6 +140,14 @@ class Metrics:
     def _start_at_zero(self) -> None:
         """Alerts and rates need a series to be there before its first event."""
         self.observed()
+        self.listed(newest=None, states=None)
+        self.working(None)
+        self.drilled(at=None, seconds=None, result=None)
+        self.recovering(proven_lost=None, blockers=None, reports=None)
+        self.caused_by(None)
+        for task in TASKS:
+            for outcome in TASK_OUTCOMES:
+                self._tasks.labels(task, outcome)
         for rule in self._rules:
             self._decisions.labels(rule)
             self._decision.labels(rule)
@@ -154,6 +203,43 @@ class Metrics:
         for each in (*self._blockers, OTHER):
             self._blocked.labels(each).set(each == reason)
         self._needs_human.set(needs_human)
+
+    def listed(self, *, newest: Newest | None, states: Mapping[str, int] | None) -> None:
+        """The snapshots by the last listing; `states` counts them by SNAPSHOT_STATES. None: nobody here ever listed."""
+        self._newest_at.set(_known(None if newest is None else newest.stored_at))
+        self._newest_revision.set(_known(None if newest is None else newest.revision))
+        self._newest_bytes.set(_known(None if newest is None else newest.stored_bytes))
+        for state in SNAPSHOT_STATES:
+            self._snapshots.labels(state).set(_known(None if states is None else states.get(state, 0)))
+
+    def working(self, task: str | None, done_bytes: int = 0) -> None:
+        """The task that is under way; None: none is."""
+        for each in TASKS:
+            self._task.labels(each).set(each == task)
+        self._task_bytes.set(done_bytes)
+
+    def task_ended(self, task: str, outcome: str) -> None:
+        """A task came to its end; `outcome` is one of TASK_OUTCOMES."""
+        self._tasks.labels(_bounded(task, TASKS), _bounded(outcome, TASK_OUTCOMES)).inc()
+
+    def drilled(self, *, at: float | None, seconds: float | None, result: str | None) -> None:
+        """The last drill of anybody's. None: nobody here has looked yet, or there never was one."""
+        self._drilled_at.set(_known(at))
+        self._drill_seconds.set(_known(seconds))
+        for each in DRILL_RESULTS:
+            self._drill_result.labels(each).set(_known(None if result is None else each == result))
+
+    def recovering(self, *, proven_lost: bool | None, blockers: int | None, reports: int | None) -> None:
+        """Whether the generation is lost. None: nobody could tell in this round."""
+        self._lost.set(_known(proven_lost))
+        self._obstacles.set(_known(blockers))
+        self._reports.set(_known(reports))
+
+    def caused_by(self, cause: str | None) -> None:
+        """Why the newest generation that is known was begun. None: none is known."""
+        for each in (*CAUSES, OTHER):
+            found = None if cause is None else _bounded(cause, CAUSES)
+            self._cause.labels(each).set(_known(None if found is None else each == found))
 
     def vetoed(self) -> None:
         """The second look refused what the rules decided."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.decide.loss import Lost, NotProven
+from agent.decide.loss import Lost, NotProven, judge_loss
 from agent.model.generation import FiledReport, Holding, Report, Sight
+from agent.model.known import Unknown
+from agent.model.policy import Policy
+from agent.model.round import Round
 
 SIGHTS = {
     Sight.LEADER: "SEES A LEADER",
@@ -13,6 +16,14 @@ SIGHTS = {
     Sight.LONG_LEADERLESS: "no leader",
     Sight.UNTOLD: "cannot tell whether there is a leader",
 }
+
+
+def judge(played: Round, policy: Policy) -> Lost | NotProven | None:
+    """The proof as the rules saw it in this round; None while a quorum answers, or where nobody has reported yet."""
+    o = played.observation
+    if not isinstance(o.membership, Unknown) or isinstance(o.reports, Unknown) or o.head is None:
+        return None
+    return judge_loss(o, played.memory, policy)
 
 
 def verdict(judged: Lost | NotProven) -> dict[str, Any]:

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from agent.decide.loss import Lost, NotProven
+from agent.decide.snapshotting import newest_of
 from agent.model.actions import CallHuman, Decision, FileReport, Outcome, Rest, Wait
 from agent.model.cluster import Membership, MemberStatus, quorum_of
 from agent.model.disk import Disk
-from agent.model.generation import Report
+from agent.model.generation import FiledReport, Report
 from agent.model.known import Unknown
+from agent.model.memory import Memory
 from agent.model.observation import Observation
+from agent.model.policy import Policy
 from agent.model.round import Round
+from agent.model.snapshot import DrillRecord, Listed
+from agent.model.work import Ended, Work, Working
 from agent.telemetry import describe
 from agent.telemetry.log import facts
-from agent.telemetry.metrics import Metrics
+from agent.telemetry.metrics import Metrics, Newest
+from agent.telemetry.recovery import judge
 
 log = logging.getLogger(__name__)
 
 DOORS: Mapping[str, str] = {
     "disk": "host",
     "process": "host",
+    "survey": "host",
+    "can_bump_revisions": "host",
     "etcd_version": "host",
     "local": "etcd",
     "membership": "etcd",
+    "own_list": "etcd",
+    "leader_seen": "etcd",
+    "alarms": "etcd",
     "fleet": "ec2",
     "lifecycle_target": "imds",
 }
@@ -34,18 +48,22 @@ DOORS: Mapping[str, str] = {
 class Teller:
     """Keeps the last round for the status page, and what was last said, so that only changes are logged."""
 
-    def __init__(self, cluster: str, metrics: Metrics) -> None:
-        self._cluster, self._metrics = cluster, metrics
+    def __init__(self, policy: Policy, metrics: Metrics) -> None:
+        self._policy, self._cluster, self._metrics = policy, policy.cluster, metrics
         self._last: Round | None = None
         self._said: tuple[str, str, str] | None = None
         self._reported: Report | None = None
         self._unknown: dict[str, Unknown] = {}
+        self._ended: Ended | None = None
+        self._blockers: frozenset[str] | None = None  # who they are; None: no proof is wanted
 
     def tell(self, played: Round) -> None:
         """Log, count and keep one round."""
         self._last = played
         self._log_ignorance(played.observation)
         self._log_decision(played)
+        self._tell_of_work(played.observation.work)
+        self._tell_of_recovery(played)
         self._count(played)
 
     def ready(self) -> tuple[bool, str]:
@@ -65,7 +83,7 @@ class Teller:
         """The last round, for `/status`."""
         if self._last is None:
             return {"cluster": self._cluster, "decision": None, "waiting": "for the first round to end"}
-        return {"cluster": self._cluster, **describe.whole_round(self._last)}
+        return {"cluster": self._cluster, **describe.whole_round(self._last, self._policy)}
 
     # -- logs
 
@@ -97,6 +115,36 @@ class Teller:
             log.log(level, "acted", extra=_facts_of(decision, outcome=result.outcome, detail=result.detail))
         self._said = said
 
+    def _tell_of_work(self, work: Work) -> None:
+        """A task's begin is an action and logged as one; its end is a line, and counted, once."""
+        if isinstance(work, Working):
+            self._metrics.working(type(work.task).__name__, work.bytes_done)
+            return
+        self._metrics.working(None)
+        if not isinstance(work, Ended) or work == self._ended:
+            return
+        self._ended, task, outcome = work, type(work.task).__name__, describe.outcome(work)
+        self._metrics.task_ended(task, outcome)
+        said = facts(task=task, outcome=outcome, seconds=(work.at - work.since).total_seconds(), **_made(work))
+        log.log(logging.INFO if work.trouble is None else logging.WARNING, "task ended", extra=said)
+
+    def _tell_of_recovery(self, played: Round) -> None:
+        """Whether the generation is lost; a line where that changes, or who stands in the way."""
+        o, judged = played.observation, judge(played, self._policy)
+        blockers = judged.blockers if isinstance(judged, NotProven) else ()
+        known = judged is not None or isinstance(o.membership, Membership)
+        self._metrics.recovering(
+            proven_lost=isinstance(judged, Lost) if known else None,
+            blockers=len(blockers) if known else None,
+            reports=None if isinstance(o.reports, Unknown) else len(_fresh(o.reports, self._policy)),
+        )
+        names = None if judged is None else frozenset(each.who for each in blockers)
+        if names is not None and names != self._blockers:
+            message = "recovery waits" if blockers else "the generation is proven lost"
+            log.warning(message, extra=facts(blockers=[str(each) for each in blockers]))
+        if judged is not None or isinstance(o.membership, Membership):
+            self._blockers = names
+
     # -- metrics
 
     def _count(self, played: Round) -> None:
@@ -115,6 +163,7 @@ class Teller:
         if not isinstance(action, Rest | Wait | CallHuman):
             self._metrics.acted(type(action).__name__, played.result.outcome.value)
         self._gauges(o)
+        self._count_snapshots(o, played.memory)
         self._metrics.looped(max(0.0, played.took.total_seconds()), (o.now + played.took).timestamp())
 
     def _gauges(self, o: Observation) -> None:
@@ -137,6 +186,17 @@ class Teller:
             member_id=str(identity.member_id) if identity and identity.member_id else "",
             cluster_id=str(identity.cluster_id) if identity and identity.cluster_id else "",
         )
+
+    def _count_snapshots(self, o: Observation, memory: Memory) -> None:
+        """By the last listing, which memory keeps; a drill's record stays told until the next is read."""
+        self._metrics.caused_by(None if memory.head is None else memory.head.cause.kind)
+        if memory.snapshots is not None and memory.snapshots_read_at is not None:
+            newest = None if memory.head is None else newest_of(memory.head, memory.snapshots)
+            self._metrics.listed(newest=_newest(newest, memory.snapshots_read_at), states=_counted(memory.snapshots))
+        if isinstance(o.last_drill, DrillRecord):
+            at = o.now.timestamp() - o.last_drill.age_seconds
+            result, took = o.last_drill.result.value, o.last_drill.duration_seconds
+            self._metrics.drilled(at=at, seconds=took, result=result)
 
 
 _MESSAGES = {Rest: "all is well", Wait: "waiting", CallHuman: "a human is needed"}
@@ -167,3 +227,24 @@ def _states(o: Observation, membership: Membership) -> dict[str, int]:
         state = "learner" if member.is_learner else "voter"
         counted["unstarted" if not member.started else "unreachable" if silent else state] += 1
     return counted
+
+
+def _made(ended: Ended) -> dict[str, object]:
+    """What a task made, or what kept it from that."""
+    if ended.trouble is not None:
+        return {"why": ended.trouble.why, "detail": ended.trouble.detail}
+    return {} if ended.manifest is None else {"snapshot": str(ended.manifest.name)}
+
+
+def _fresh(filed: Sequence[FiledReport], policy: Policy) -> list[FiledReport]:
+    return [each for each in filed if each.age_seconds <= policy.report_max_age.total_seconds()]
+
+
+def _newest(found: Listed | None, read_at: datetime) -> Newest:
+    if found is None:
+        return Newest()
+    return Newest(read_at.timestamp() - found.age_seconds, found.name.revision, found.stored_bytes or 0)
+
+
+def _counted(listed: Sequence[Listed]) -> Mapping[str, int]:
+    return Counter("bad" if each.bad else "sound" if each.usable else "unfinished" for each in listed)

@@ -9,16 +9,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.model.actions import Blocker, CallHuman, Decision, FileReport, Outcome, Rest, Result, Wait
-from agent.model.generation import FIRST, Report
+from agent.model.generation import FIRST, Holding, Report
 from agent.model.ids import InstanceId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.memory import Memory
 from agent.model.observation import Me, Observation
+from agent.model.policy import Policy
 from agent.model.round import Round
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.teller import Teller
 
 ME = Me(InstanceId("i-a"), "10.0.0.1", PeerUrl("http://10.0.0.1:2380"), "boot")
+POLICY = Policy(cluster="prod")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 THROTTLED = Unknown(Ignorance.THROTTLED, "slow down")
 HEALTHY = Observation(NOW, Nonce("n"), ME, head=None)
@@ -26,7 +28,7 @@ HEALTHY = Observation(NOW, Nonce("n"), ME, head=None)
 
 @pytest.fixture
 def teller() -> Teller:
-    return Teller("prod", Metrics(version="0", rules=["rest"], blockers=["quorum"]))
+    return Teller(POLICY, Metrics(version="0", rules=["rest"], blockers=["quorum"]))
 
 
 def round_of(o: Observation) -> Round:
@@ -37,7 +39,7 @@ def round_of(o: Observation) -> Round:
 def test_a_report_that_is_kept_fresh_is_one_line_and_so_is_what_is_waited_for(
     teller: Teller, caplog: pytest.LogCaptureFixture
 ) -> None:
-    report = Report(ME.instance, ME.peer_url, ME.boot_id, "none")
+    report = Report(ME.instance, ME.peer_url, ME.boot_id, Holding.NONE)
     file_it = Decision(FileReport(FIRST, report), "telling the others", "file-report")
     wait = Decision(Wait(Blocker.ASSEMBLY), "1 of 3", "found")
     with caplog.at_level(logging.INFO):
@@ -49,9 +51,9 @@ def test_a_report_that_is_kept_fresh_is_one_line_and_so_is_what_is_waited_for(
 def test_a_report_that_is_kept_fresh_ends_no_alert() -> None:
     """A scrape between a report and the next round must not see a cluster that needs nobody."""
     metrics = Metrics(version="0", rules=["found", "file-report"], blockers=["assembly"])
-    teller = Teller("prod", metrics)
+    teller = Teller(POLICY, metrics)
     file_it = Decision(
-        FileReport(FIRST, Report(ME.instance, ME.peer_url, ME.boot_id, "none")), "telling", "file-report"
+        FileReport(FIRST, Report(ME.instance, ME.peer_url, ME.boot_id, Holding.NONE)), "telling", "file-report"
     )
     for decision, needs_human in (
         (Decision(CallHuman("look"), "it makes no sense", "found"), 1),
