@@ -8,7 +8,7 @@ watched in `etcd_stream`. These five files are all that knows the library, so th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -156,7 +156,7 @@ class EtcdDoor:
         )
         return int(self._call(link, link.range, request, self._deadlines.count).count)
 
-    def snapshot(self, endpoint: ClientUrl) -> Iterator[bytes]:
+    def snapshot(self, endpoint: ClientUrl) -> Generator[bytes, None, None]:
         """The database as a file that etcd's tools restore, piece by piece: SHA-256 of all before in the last 32 bytes.
 
         A member gives it without a leader, too. The stream ends early by an error only. However long it takes, pieces

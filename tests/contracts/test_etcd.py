@@ -634,12 +634,11 @@ def test_a_metrics_port_that_is_none_is_unavailable_within_its_deadline(door: Et
 
 def answer_once(port: socket.socket, page: bytes) -> None:
     connection, _ = port.accept()
-    connection.recv(1000)
-    connection.sendall(page)
-    if page:
-        connection.close()
-    else:
-        time.sleep(3)  # says nothing, and stays
+    with connection:
+        connection.recv(1000)
+        connection.sendall(page)
+        if not page:
+            time.sleep(1.5)  # says nothing, and stays for longer than the deadline
 
 
 def test_a_snapshot_is_the_database_and_its_digest_also_without_a_quorum(
@@ -648,6 +647,7 @@ def test_a_snapshot_is_the_database_and_its_digest_also_without_a_quorum(
     survivor, *others = own_three.servers
     put(survivor.client_url, [f"k{number}" for number in range(20)], b"x" * 10_000)
     revision = door.status(survivor.client_url).revision
+    wait_until(lambda: {door.status(each.client_url).revision for each in own_three.servers} == {revision}, 5, "behind")
     digests = {door.hash_kv(server.client_url, revision) for server in own_three.servers}
     assert len(digests) == 1
     for server in others:
@@ -681,7 +681,7 @@ def test_a_snapshot_that_stands_still_is_given_up_and_one_that_is_read_slowly_is
     door = EtcdDoor(deadlines=Deadlines(progress=timedelta(seconds=1)))
     with running(version.etcd, tmp_path, 1) as cluster:
         server = cluster.servers[0]
-        put(server.client_url, [f"k{number}" for number in range(20)], b"x" * 500_000)  # more than all buffers hold
+        put(server.client_url, [f"k{number}" for number in range(50)], b"x" * 1_000_000)  # more than all buffers hold
         stream = door.snapshot(server.client_url)
         next(stream)
         time.sleep(2)
