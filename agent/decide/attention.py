@@ -169,10 +169,10 @@ def _trouble_interval(since: datetime | None, near: Observation, policy: Policy)
 
 
 def is_spare(near: Observation, memory: Memory) -> bool:
-    """A learner that answers, in a cluster that has all the voters it wants."""
-    if not isinstance(near.local, MemberStatus) or not near.local.is_learner or memory.membership is None:
+    """A learner that has a leader, in a cluster that has all the voters it wants."""
+    if not isinstance(near.local, MemberStatus) or not near.local.is_learner or near.local.leader is None:
         return False
-    if memory.fleet is None:
+    if memory.membership is None or memory.fleet is None:
         return False
     return len(memory.membership.voters) >= voter_target(memory.fleet.desired_capacity)
 
