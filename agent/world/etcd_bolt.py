@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from agent.model.faults import Unavailable
@@ -36,6 +37,7 @@ SIZES = tuple(512 << power for power in range(8))  # of a page: the operating sy
 MAX_DEPTH = 32
 MAX_PAGE_BYTES = 64 << 20  # a page with its overflow: etcd's largest value is below 2 MiB, a huge request's below this
 ATTEMPTS = 50
+PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,27 @@ def read(path: Path) -> Contents:
     raise Unavailable(Ignorance.FAILED, f"{path} changed under every one of {ATTEMPTS} looks")
 
 
+def as_snapshot(path: Path) -> Iterator[bytes]:
+    """The database of a *stopped* etcd as etcd itself would stream it: what is in use, and its SHA-256.
+
+    For where etcd's own snapshot cannot be had, because its authentication is on and knows nobody on loopback.
+    Raises Damage, and OSError.
+    """
+    with path.open("rb", buffering=0) as file:
+        meta = _Database(file.fileno()).meta
+        if meta is None:
+            raise Damage("database: neither of its two meta pages is whole")
+        digest, left = sha256(), meta.pages * meta.page_size
+        while left > 0:
+            piece = file.read(min(left, PIECE_BYTES))
+            if not piece:
+                raise Damage(f"database: it ends {left} bytes before its last page in use")
+            digest.update(piece)
+            left -= len(piece)
+            yield piece
+        yield digest.digest()
+
+
 def _attempt(database: _Database) -> Contents | Damage:
     try:
         return database.contents()
@@ -93,10 +116,10 @@ class _Database:
 
     def __init__(self, descriptor: int) -> None:
         self._file = descriptor
-        self._meta = self._newest()
+        self.meta = self._newest()
 
     def unchanged(self) -> bool:
-        return self._newest() == self._meta
+        return self._newest() == self.meta
 
     def _newest(self) -> Meta | None:
         head = os.pread(self._file, 2 * SIZES[-1], 0)
@@ -104,13 +127,13 @@ class _Database:
         return max((meta for meta in metas if meta is not None), key=lambda meta: meta.txid, default=None)
 
     def contents(self) -> Contents:
-        if self._meta is None:
+        if self.meta is None:
             raise Damage("database: neither of its two meta pages is whole")
-        size, used = os.fstat(self._file).st_size, self._meta.pages * self._meta.page_size
+        size, used = os.fstat(self._file).st_size, self.meta.pages * self.meta.page_size
         if size < used:
             raise Damage(f"database: {size} bytes long, and {used} are in use")
         with _making_sense():
-            buckets = {key: value for flags, key, value in self._elements(self._meta.root) if flags & IS_BUCKET}
+            buckets = {key: value for flags, key, value in self._elements(self.meta.root) if flags & IS_BUCKET}
             meta = dict(self._pairs(buckets.get(b"meta")))
             return Contents(
                 consistent_index=_number(meta, b"consistent_index"),
@@ -156,9 +179,9 @@ class _Database:
 
     def _page(self, number: int, depth: int = 0) -> bytes:
         """The page with its overflow."""
-        assert self._meta is not None
-        size = self._meta.page_size
-        if depth > MAX_DEPTH or not 2 <= number < self._meta.pages:
+        assert self.meta is not None
+        size = self.meta.page_size
+        if depth > MAX_DEPTH or not 2 <= number < self.meta.pages:
             raise Damage(f"database: page {number} cannot be where the tree points to it")
         head = os.pread(self._file, size, number * size)
         itself, flags, _, overflow = PAGE.unpack_from(head)

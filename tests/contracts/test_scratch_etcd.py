@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from agent.model.faults import Refused, Unavailable
-from agent.model.ids import ClientUrl
+from agent.model.ids import ClientUrl, PeerUrl
 from agent.model.members import Survey
-from agent.world import etcd_wal
+from agent.world import etcd_bolt, etcd_wal
 from agent.world.etcd import EtcdDoor
 from agent.world.etcd_library import etcdrpc
-from agent.world.etcd_restore import copy_data_dir
+from agent.world.etcd_restore import copy_data_dir, restore, restore_tool
 from agent.world.etcd_survey import survey
 from agent.world.protobuf_fields import as_varint, encoded
 from agent.world.scratch_etcd import scratch_etcd
@@ -185,6 +185,43 @@ def test_an_entry_replaces_what_came_after_its_index_and_a_gap_is_damage(newest:
     assert found.changes == log.changes
     etcd_wal._append(found.end, etcd_wal.ENTRY, an_entry(found.last_index + 3, 9, b""))
     assert "are missing" in str(survey(copy))
+
+
+# ---- authentication ---------------------------------------------------------------------------------------------
+
+
+def test_with_authentication_on_it_serves_and_its_files_are_the_snapshot(
+    version: EtcdVersion, tmp_path: Path, door: EtcdDoor
+) -> None:
+    """Nobody on loopback is its root user, so that it gives nothing to us; it has replayed its log all the same."""
+    with running(version.etcd, tmp_path, 1) as cluster:
+        (server,) = cluster.servers
+        put(server.client_url, ["k"])
+        turn_plain_auth_on(version.etcdctl, server.client_url)
+        server.kill()
+    copy, snapshot = tmp_path / "copy", tmp_path / "snapshot.db"
+    copy_data_dir(tmp_path / server.name, copy)
+    etcd_wal.mark_committed(copy)
+    with (
+        scratch_etcd(version.etcd, copy, "x", force_new_cluster=True) as endpoint,
+        pytest.raises(Unavailable, match="user name is empty"),
+    ):
+        next(door.snapshot(endpoint))
+    snapshot.write_bytes(b"".join(etcd_bolt.as_snapshot(copy / "member" / "snap" / "db")))
+    tool, url = restore_tool(version.etcd), PeerUrl("http://127.0.0.1:9")
+    restore(tool, snapshot, tmp_path / "data", name="x", peer_url=url, token="t", initial_cluster=(("x", url),))
+    (copied_, restored_) = survey(copy), survey(tmp_path / "data")
+    assert isinstance(copied_, Survey)
+    assert isinstance(restored_, Survey)
+    assert copied_.revision == restored_.revision == 2
+    with scratch_etcd(version.etcd, tmp_path / "data", "x", force_new_cluster=False):
+        pass
+
+
+def turn_plain_auth_on(etcdctl: Path, endpoint: ClientUrl) -> None:
+    for words in (["user", "add", "root:unused"], ["user", "grant-role", "root", "root"], ["auth", "enable"]):
+        command = [str(etcdctl), f"--endpoints={endpoint}", *words]
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "ETCDCTL_API": "3"})
 
 
 # ---- how it runs ------------------------------------------------------------------------------------------------
