@@ -174,7 +174,7 @@ def test_an_unreadable_head_is_not_an_empty_bucket() -> None:
 class TestReports:
     def test_an_agent_that_the_bucket_does_not_know_reports_first(self) -> None:
         example = before_the_first_generation(A, B, C)
-        assert example.action == FileReport(FIRST, Report(A, peer(A), "boot-1", "none"))
+        assert example.action == FileReport(FIRST, Report(A, peer(A), "boot-1", Holding.NONE))
 
     def test_a_report_is_filed_again_when_it_gets_old(self) -> None:
         example = before_the_first_generation(A).seeing(reports=(filed(A, age_seconds=6), filed(B), filed(C)))

@@ -84,7 +84,7 @@ def test_a_veto_is_a_wait_that_names_rule_and_objection() -> None:
 
 
 def test_doing_nothing_meets_no_objection() -> None:
-    report = FileReport(FIRST, Report(A, peer(A), "boot-1", "none"))
+    report = FileReport(FIRST, Report(A, peer(A), "boot-1", Holding.NONE))
     assert not any(vetoed(action, a_healthy_three()) for action in (Rest(), Wait(Blocker.SYNC), report))
 
 
