@@ -100,10 +100,9 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """What may happen beyond what is promised; the tests of the proof's limits turn these on."""
+    """What may happen beyond what is promised: each of these defeats the proof, as the stories of the test tell."""
 
     hidden: bool = False  # EC2 may fail to list a stranger: a holder of data whom no report names
-    dying: bool = False  # a stranger may be shutting down, and serve meanwhile
     warm: bool = False  # an instance may go to the warm pool, stopped, with its data
     unreadable: bool = False  # data may be damaged so badly that not even its list can be told
     crashes_later: bool = False  # who reported while it ran is killed after the verdict, and knows less of commits
@@ -305,6 +304,8 @@ class World:
         if spare is not None:
             self.start_joined(leader, spare)
             self.sync(leader)
+            if self.chance.random() < 0.15:
+                self.doze()
             self.promote(leader)
             self.sync(leader)
         if self.chance.random() < 0.5:
@@ -538,9 +539,25 @@ class World:
             if self.chance.random() < 0.6:
                 self.refresh()
             self.live(self.chance.randrange(2, 20))
+        if self.chance.random() < 0.2:
+            self.rush()
+            return self
         self.disaster()
         self.quiet()
-        return self.be_fair()
+        return self
+
+    def rush(self) -> None:
+        """Everybody says that there is no leader; then there is one, and much happens before they say so again."""
+        for machine in self.machines:
+            machine.side = machine.side if machine.asleep else ASLEEP + 1 + self.machines.index(machine)
+        self.pass_time(31)
+        self.wake()
+        self.heal()
+        self.some_elect()
+        self.refresh()
+        self.disaster()
+        self.wake()
+        self.pass_time(self.chance.choice((1, 9, 18)))
 
     def disaster(self) -> None:
         """Most of what is left is lost, and the rest is given the time to say so."""
@@ -582,6 +599,9 @@ class World:
         if self.chance.random() < 0.9:
             self.wake()
             self.heal()
+        mute = self.some(lambda each: each.exists)
+        if mute is not None and self.chance.random() < 0.2:
+            mute.bucket = False
         self.pass_time(31)
         self.pass_time(self.chance.choice((5, 5, 5, 15, 4000)))
         if self.chance.random() < 0.8:
@@ -618,13 +638,6 @@ class World:
             and not (each.report and each.report.member_id and self.clock - each.filed <= limit)
         ]
 
-    def be_fair(self) -> World:
-        """As far as this weather promises: whoever is dying, and named by nobody, is dead by now."""
-        for machine in [] if self.weather.dying else self.strangers():
-            if machine.state is InstanceState.SHUTTING_DOWN:
-                self.end(machine)
-        return self
-
     def named(self) -> frozenset[str]:
         told = [each.report for each in self.machines if each.report is not None]
         return frozenset(entry.name for report in told for entry in report.members)
@@ -641,6 +654,11 @@ class World:
         patience = FORGOTTEN_AFTER * 3 if clear else self.chance.choice((0, 100, FORGOTTEN_AFTER * 3))
         named_since = {
             each.name: now - timedelta(seconds=min(patience, self.clock - each.launched)) for each in self.machines
+        }
+        ended_since = {
+            each.name: now - timedelta(seconds=max(0, self.clock - each.ended - self.chance.choice((0, 2, 10))))
+            for each in self.machines
+            if each.state is InstanceState.TERMINATED
         }
         ended = frozenset(
             each.name for each in self.machines if each.state is InstanceState.TERMINATED and self.chance.random() < 0.3
@@ -670,7 +688,7 @@ class World:
             reports=self.filed(),
             exclusions=tuple(Exclusion(each.name, "", "", now) for each in self.machines if each.excluded),
         )
-        memory = Memory(unheard_of={each.name: 2 for each in unheard}, named_since=named_since)
+        memory = Memory(unheard_of={each.name: 2 for each in unheard}, named_since=named_since, ended_since=ended_since)
         return Example(o, memory, POLICY)
 
     def filed(self) -> tuple[FiledReport, ...]:

