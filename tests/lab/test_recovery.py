@@ -1,0 +1,172 @@
+"""A generation is lost for good, under write load: the next one holds all that the best disk held.
+
+House rules of these stories: the fleet of a module goes from loss to loss, each a generation further; before each story
+and after it three voters serve. What was acknowledged is held against the new members *and* against the survivor's
+own files, which lie in its quarantine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from agent.lab.client import Instance, Lab
+from agent.lab.spec import LabSpec, Pace
+from tests import etcd_versions
+from tests.lab.evidence import etcd_pids, log_size
+from tests.lab.harness import tell_logs, wait_until, wait_whole
+from tests.lab.losing import (
+    QUICK,
+    Account,
+    Load,
+    account,
+    acted,
+    head,
+    rescues,
+    roles,
+    tell,
+    terminate_for_good,
+    under_load,
+    wait_recovered,
+    wait_snapshot,
+)
+from tests.lab.watching import well_kept_lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(150)]
+
+PACE = Pace(pending_s=0.1, boot_s=0.2, replacement_s=0.2, agent_restart_s=0.3)
+
+
+@pytest.fixture(scope="module")
+def shared_fleet(tmp_path_factory: pytest.TempPathFactory, etcd_binary: str) -> Iterator[Lab]:
+    """Three voters, whose agents find a loss after seconds."""
+    spec = LabSpec(etcd=etcd_binary, settings=QUICK, pace=PACE)
+    with well_kept_lab(spec, tmp_path_factory.mktemp("recovery") / "lab") as lab:
+        wait_whole(lab, 3)
+        yield lab
+
+
+@pytest.fixture
+def fleet(shared_fleet: Lab) -> Iterator[Lab]:
+    """The same, whole, with a snapshot of its generation; its logs are told after each story."""
+    wait_whole(shared_fleet, 3)
+    wait_snapshot(shared_fleet, head(shared_fleet))
+    yield shared_fleet
+    tell_logs(shared_fleet.folder)
+
+
+# ---- two of three ----------------------------------------------------------------------------------------------------
+
+
+def lose_all_but(lab: Lab, survivor: Instance, load: Load) -> Account:
+    """Two of three are terminated for good; the next generation, and what became of the writes."""
+    generation = head(lab)
+    gone = [each for each in lab.instances() if each.id != survivor.id]
+    began = time.monotonic()
+    terminate_for_good(lab, *gone)
+    return recovered_from(lab, survivor, load, generation, began)
+
+
+def recovered_from(lab: Lab, survivor: Instance, load: Load, lost: int, began: float) -> Account:
+    """The generation after `lost` serves, and was made of this survivor's log."""
+    record = wait_recovered(lab, lost + 1)
+    load.grows()
+    load.stop()
+    assert record["seed"]["source"] == f"survivor {survivor.id}"
+    assert record["cause"]["kind"] == "quorum-lost"
+    assert survivor.id in record["founders"]
+    assert len(record["founders"]) == 3
+    tell(f"the first write was acknowledged {load.gap_s(began):.1f} s after the loss")
+    found = account(load, lab, survivor, lost, began)
+    assert found.lost == ()
+    return found
+
+
+def test_a_follower_survives_the_leader_and_the_other(fleet: Lab) -> None:
+    """Its etcd ran on, so that it had all it needed in memory: it is not stopped before its snapshot is safe."""
+    three = roles(fleet)
+    survivor, logged = three.one, log_size(three.one)
+    with under_load(fleet) as load:
+        load.grows()
+        lose_all_but(fleet, survivor, load)
+    (task,) = rescues(survivor, logged)
+    assert "origin" in task, "the log was copied, although etcd served all of it"
+    assert [each["why"] for each in acted(survivor, "StopEtcd", logged)] == ["fenced"]
+
+
+def test_the_leader_survives_both_followers(fleet: Lab) -> None:
+    """What it had appended and nobody else had is not acknowledged, and may be there or not."""
+    three = roles(fleet)
+    with under_load(fleet) as load:
+        load.grows()
+        found = lose_all_but(fleet, three.leader, load)
+    assert found.held == found.acknowledged, "the leader's own disk holds whatever it acknowledged"
+    assert found.missing == ()
+
+
+def test_a_survivor_that_was_rebooted_is_mute_and_its_log_is_used(fleet: Lab) -> None:
+    three = roles(fleet)
+    survivor, logged, generation = three.one, log_size(three.one), head(fleet)
+    with under_load(fleet) as load:
+        load.grows()
+        began = time.monotonic()
+        terminate_for_good(fleet, three.leader, three.other)
+        fleet.reboot(survivor.id)
+        recovered_from(fleet, survivor, load, generation, began)
+    assert rescued_by_copy(survivor, logged)
+
+
+def rescued_by_copy(survivor: Instance, logged: int) -> bool:
+    """Its etcd was stopped for it, and started on a copy."""
+    stops = [each["why"] for each in acted(survivor, "StopEtcd", logged)]
+    tasks = rescues(survivor, logged)
+    return "rescue" in stops and bool(tasks) and "origin" not in tasks[-1]
+
+
+# ---- a tail that nobody living knows to be committed -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["3.4.23", "3.5.30"])
+def test_writes_that_the_survivor_never_knew_to_be_committed_are_kept(
+    version: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One follower is frozen, so that every acknowledged write is on the leader's disk and on the survivor's. Then
+    leader and survivor lose their power in one moment, with writes under way: whatever was acknowledged is in the
+    survivor's log, and the last of it behind the last entry that it knew to be committed.
+    """
+    if version == str(etcd_versions.default()):
+        lab: Lab = request.getfixturevalue("fleet")
+        keeps_an_unknown_tail(lab)
+        return
+    spec = LabSpec(etcd=str(etcd_versions.named(version).etcd), settings=QUICK, pace=PACE)
+    with well_kept_lab(spec, tmp_path_factory.mktemp("older") / "lab") as lab:
+        wait_whole(lab, 3)
+        keeps_an_unknown_tail(lab)
+
+
+def keeps_an_unknown_tail(lab: Lab) -> None:
+    three = roles(lab)
+    survivor, logged, generation = three.one, log_size(three.one), head(lab)
+    lab.freeze(three.other.id)
+    both = (three.leader.address, survivor.address)
+    with under_load(lab, both, writers=6, pause_s=0) as load, under_load(lab) as after:
+        load.grows(200)
+        pids = [pid for each in (survivor, three.leader) for pid in etcd_pids(each.id)]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        began = time.monotonic()
+        load.stop()
+        terminate_for_good(lab, three.leader, three.other)
+        lab.reboot(survivor.id)
+        wait_until(lambda: len(lab.instances()) == 3, 20, "replacements")
+        recovered_from(lab, survivor, after, generation, began)
+    found = account(load, lab, survivor, generation, began)
+    assert found.held == found.acknowledged, "a majority had it, and it is not on one disk of the two"
+    assert found.missing == ()
+    assert rescued_by_copy(survivor, logged)
+    position = rescues(survivor, logged)[-1]["rescued"]["position"]
+    tell(f"the log ended at {position['last_index']}, known to be committed up to {position['committed_index']}")
