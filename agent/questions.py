@@ -91,7 +91,14 @@ def _look(wired: Wired) -> Round:
     o = first.observation
     if not isinstance(o.membership, Unknown) or not isinstance(o.head, GenerationRecord):
         return first
-    seeded = replace(first.memory, asked_at=asked_at, no_quorum_since=now - A_DAY, leaderless_since=None)
+    long_ago = now - A_DAY  # what the agents have known for long: a first look must not take it for news
+    seeded = replace(
+        first.memory,
+        asked_at=asked_at,
+        no_quorum_since=long_ago,
+        leaderless_since=None,
+        ended_since=dict.fromkeys(first.memory.ended_since, long_ago),
+    )
     second = plan(wired.world, wired.me, seeded, wired.policy)
     return with_since_when(second, seeded, wired.policy)
 

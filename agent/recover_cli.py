@@ -389,6 +389,8 @@ def evidence_lines(case: Case) -> list[str]:
     blockers = verdict(case.verdict)["blockers"]
     if head is not None and blockers:
         lines += ["", "not proven lost, because of:", *(f"  {each['who']}: {each['why']}" for each in blockers)]
+        if case.fleet.find(case.o.me.instance) is None:
+            lines.append("  (this machine is none of the fleet: that EC2 does not know somebody proves nothing here)")
     sound = [each for each in sorted(case.listed, key=lambda each: each.name, reverse=True) if each.usable]
     lines += ["", "sound snapshots:" if sound else "sound snapshots: none"]
     best = latest(head, case.listed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import assert_never
 
 from agent.decide.assembling import seat_at
 from agent.decide.case import Case, Life, life_of, silent
@@ -239,6 +240,8 @@ def _loss(case: Case, source: FromSnapshot | FromUrl | FromNothing, number: Gene
             yield f"generation {number} begins with {name}, taken {age} ago by {manifest.instance}"
             more = _beyond(case, name.revision, name.generation)
             yield f"what was written after revision {name.revision} is lost{more}"
+        case _:
+            assert_never(source)
 
 
 def _beyond(case: Case, revision: int, generation: GenerationNumber) -> str:

@@ -103,8 +103,8 @@ def test_a_stranger_is_a_typing_error() -> None:
 @pytest.mark.parametrize("name", [A, B, D, E], ids=["reporter", "founder", "instance", "in a report"])
 def test_whoever_is_named_anywhere_is_no_stranger(name: InstanceId) -> None:
     listed = fleet(instance(A), instance(D))
-    case = seeing(holding(A, B, C, E), listed=listed)
-    assert drafted(case, FromNothing(), name, *([B] if name != B else []))
+    case = seeing(holding(A, B, C, E), within=listed)
+    assert drafted(case, FromNothing(), name).generation == 2
 
 
 def test_writing_off_who_is_up_and_unheard_is_grave() -> None:
@@ -118,7 +118,7 @@ def test_writing_off_who_is_up_and_unheard_is_grave() -> None:
 
 def test_writing_off_who_is_stopped_is_not_grave() -> None:
     listed = fleet(instance(A), instance(B, InstanceState.STOPPED), instance(C, InstanceState.STOPPED))
-    found = drafted(seeing(holding(A, B, C), listed=listed), FromSurvivor(), B, C)
+    found = drafted(seeing(holding(A, B, C), within=listed), FromSurvivor(), B, C)
     assert found.grave == ""
     assert f"from {A}: nothing is lost that reached its log" in said(found)
 
@@ -127,10 +127,10 @@ def test_a_holder_that_is_left_out_is_named() -> None:
     short = LogPosition(last_term=7, last_index=990, committed_index=990)
     listed = fleet(instance(A), instance(B), instance(C, InstanceState.STOPPED))
     reports = (holding(A, B, C), holding(B, A, C, position=short))
-    found = drafted(seeing(*reports, listed=listed), FromSurvivor(), B)
+    found = drafted(seeing(*reports, within=listed), FromSurvivor(), B)
     assert f"{B} is here and reports intact data to index 990: it will be left out" in found.warnings
     unread = (holding(A, B, C), holding(B, A, C, position=None))
-    assert "reports intact data: it" in said(drafted(seeing(*unread, listed=listed), FromSurvivor(), B))
+    assert "reports intact data: it" in said(drafted(seeing(*unread, within=listed), FromSurvivor(), B))
 
 
 def test_what_the_agents_do_next() -> None:
@@ -183,20 +183,20 @@ def test_whoever_is_written_off_founds_nothing() -> None:
 
 def test_whoever_leaves_or_has_no_address_founds_nothing() -> None:
     listed = fleet(instance(A, lifecycle="Terminating:Wait"), instance(B), instance(C))
-    case = seeing(listed=listed, peer_urls={A: peer(A), B: peer(B)})
+    case = seeing(within=listed, peer_urls={A: peer(A), B: peer(B)})
     assert set(drafted(case).founders) == {B}
 
 
 def test_without_reports_founders_are_found_by_their_addresses() -> None:
-    case = seeing(listed=fleet(instance(A), instance(B), instance(C)), head=None)
+    case = seeing(within=fleet(instance(A), instance(B), instance(C)), head=None)
     assert drafted(case).founders == {each: peer(each) for each in (A, B, C)}
 
 
 def test_those_who_spoke_come_first_where_they_are_enough() -> None:
     listed = fleet(*(instance(each) for each in (A, B, C, D, E)))
-    spoke = seeing(nothing(C), nothing(D), nothing(E), listed=listed)
+    spoke = seeing(nothing(C), nothing(D), nothing(E), within=listed)
     assert set(drafted(spoke).founders) == {C, D, E}
-    few = seeing(nothing(E), listed=fleet(instance(A), instance(E)))
+    few = seeing(nothing(E), within=fleet(instance(A), instance(E)))
     found = drafted(few)
     assert set(found.founders) == {A, E}
     assert f"{A} has not reported lately: does its agent run?" in found.warnings

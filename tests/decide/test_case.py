@@ -63,15 +63,15 @@ def case_of(example: Example, **changes: Any) -> Case:
     return replace(found, **changes)
 
 
-def seeing(*reports: Report, listed: Fleet | None = None, age_seconds: float = 1.0, **changes: Any) -> Case:
+def seeing(*reports: Report, within: Fleet | None = None, age_seconds: float = 1.0, **changes: Any) -> Case:
     """A three of which these report; everything the proof reads is the same."""
     example = a_lost_three(A).seeing(reports=fresh(*reports, age_seconds=age_seconds))
-    return case_of(example if listed is None else example.seeing(fleet=listed), **changes)
+    return case_of(example if within is None else example.seeing(fleet=within), **changes)
 
 
 def two_of_three_unknown() -> Case:
     """A reports; B is running and says nothing; C is stopped."""
-    return seeing(holding(A, B, C), listed=fleet(instance(A), instance(B), instance(C, STOPPED)))
+    return seeing(holding(A, B, C), within=fleet(instance(A), instance(B), instance(C, STOPPED)))
 
 
 def excluded(name: InstanceId) -> Exclusion:
