@@ -73,11 +73,10 @@ def _restore(s: Situation, record: GenerationRecord, seed: Seed) -> Decision:
     if seed.sha256 not in s.disk.seeds:
         return _fetch(s, seed)
     task = RestoreSeed(seed, identity.nonce, s.me.instance, s.me.peer_url, record.token, _initial_cluster(record))
-    if isinstance(work, Ended) and work.task == task and work.final and work.trouble is not None:
+    refused = s.refused(task)
+    if refused is not None:
         hint = "look at the agent's log; `recover --from MANIFEST` begins anew from another snapshot"
-        return do(
-            CallHuman(hint), f"the seed of generation {record.generation} cannot be restored: {work.trouble.detail}"
-        )
+        return do(CallHuman(hint), f"the seed of generation {record.generation} cannot be restored: {refused}")
     if not s.task_is_due:
         return wait(Blocker.RESTORE, f"restoring the seed of generation {record.generation}{_how_far(work)}")
     return do(BeginTask(task), f"the seed of generation {record.generation} is here and verified: restore it")
@@ -90,11 +89,10 @@ def _fetch(s: Situation, seed: Seed) -> Decision:
     if isinstance(s.o.etcd_version, str) and is_newer_minor(manifest.etcd_version, s.o.etcd_version):
         hint = f"install etcd {manifest.etcd_version} or later, as on the other founders"
         return do(CallHuman(hint), f"the seed {seed.manifest} is of a newer etcd than {s.o.etcd_version}")
-    failed = isinstance(work, Ended) and work.task == FetchSeed(manifest) and work.final and work.trouble is not None
-    if failed or manifest.sha256 != seed.sha256:
-        why = work.trouble.detail if failed and isinstance(work, Ended) and work.trouble else "its digest is another"
+    refused = s.refused(FetchSeed(manifest)) if manifest.sha256 == seed.sha256 else "its digest is another"
+    if refused is not None:
         hint = "`recover --from MANIFEST` begins anew from another snapshot"
-        return do(CallHuman(hint), f"the seed {seed.manifest} is not what the record says: {why}")
+        return do(CallHuman(hint), f"the seed {seed.manifest} is not what the record says: {refused}")
     if not s.task_is_due:
         return wait(Blocker.RESTORE, f"fetching the seed {seed.manifest}{_how_far(work)}")
     return do(BeginTask(FetchSeed(manifest)), f"the seed {seed.manifest} is to be restored: fetch and verify it")

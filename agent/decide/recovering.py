@@ -192,8 +192,9 @@ def _fetch(s: Situation, manifest: Manifest) -> Decision:
     work, task = s.o.work, FetchSeed(manifest)
     if isinstance(work, Working):
         return wait(Blocker.RESTORE, f"fetching {manifest.name}: {_progress(work)}")
-    if isinstance(work, Ended) and work.task == task and work.final and work.trouble is not None:
-        return do(MarkBad(manifest.name, work.trouble.detail), f"{manifest.name} cannot be used: {work.trouble.detail}")
+    refused = s.refused(task)
+    if refused is not None:
+        return do(MarkBad(manifest.name, refused), f"{manifest.name} cannot be used: {refused}")
     if not s.task_is_due:
         return wait(Blocker.RESTORE, f"{manifest.name} could not be fetched yet: {_trouble(s)}")
     return do(BeginTask(task), f"{manifest.name} is what there is to restore: fetch and verify it")

@@ -19,7 +19,7 @@ from agent.model.known import Unknown
 from agent.model.memory import Memory
 from agent.model.observation import Me, Observation
 from agent.model.policy import Policy
-from agent.model.work import Idle, Working
+from agent.model.work import Ended, Idle, Task, Working
 
 OLD_ENOUGH = timedelta(hours=1)
 """Terminated instances stay in DescribeInstances for about an hour, and a new one may not be there yet."""
@@ -88,6 +88,13 @@ class Situation:
             return True
         doublings = max(0, min(self.memory.failures - 1, 10))
         return self.o.now - work.at >= min(RETRY * 2.0**doublings, RETRY_AT_MOST)
+
+    def refused(self, task: Task) -> str | None:
+        """Why this very task can never be done, if that is how it ended just now."""
+        work = self.o.work
+        if not isinstance(work, Ended) or work.task != task or not work.final:
+            return None
+        return None if work.trouble is None else work.trouble.detail
 
     def own_entry(self, membership: Membership) -> Member | None:
         """Our line in the member list: by ID, or by the name under which we were founded."""
