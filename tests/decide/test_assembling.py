@@ -10,7 +10,7 @@ import pytest
 from agent.model.actions import Blocker, CallHuman, CreateGeneration, FileReport, Wait
 from agent.model.disk import Data, Disk
 from agent.model.fleet import InstanceState
-from agent.model.generation import FIRST, Report
+from agent.model.generation import FIRST, Holding, Report
 from agent.model.known import NOT_ASKED
 from tests.decide.examples import (
     NONCE,

@@ -30,7 +30,7 @@ from agent.model.actions import (
 from agent.model.cluster import Member
 from agent.model.disk import Data, Disk, EtcdRunning, Stage
 from agent.model.fleet import InstanceState
-from agent.model.generation import FIRST, Report
+from agent.model.generation import FIRST, Holding, Report
 from agent.model.observation import BucketUnsound
 from tests.decide.examples import (
     MEMBERS,

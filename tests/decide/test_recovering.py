@@ -476,7 +476,7 @@ class TestStayingDown:
 
     def test_a_running_etcd_is_left_running(self) -> None:
         example = (
-            a_lost_three(A).seeing(fleet=THROTTLED).remembering(proven_lost_at=NOW, proven_lost=GenerationNumber(1))
+            a_lost_three(A).seeing(fleet=THROTTLED).remembering(proven_lost_at=NOW, proven_lost=record(A).generation)
         )
         assert example.action == Wait(Blocker.QUORUM)
 

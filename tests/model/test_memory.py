@@ -22,7 +22,7 @@ from agent.model.actions import (
     Wait,
 )
 from agent.model.disk import Data, Disk, EtcdStopped, Stage
-from agent.model.generation import FIRST, Report
+from agent.model.generation import FIRST, Holding, Report
 from agent.model.known import NOT_ASKED
 from agent.model.memory import Memory, Progress, forget_asking, groups_are_due, is_settled, remember, remember_result
 from agent.model.observation import BucketSound
@@ -255,7 +255,7 @@ class TestSettled:
         assert stepped.unsettled_since == NOW
 
     def test_a_report_is_no_step(self) -> None:
-        report = Report(A, peer(A), "boot-1", "none")
+        report = Report(A, peer(A), "boot-1", Holding.NONE)
         filed = Decision(FileReport(FIRST, report), "x")
         memory = remember_result(Memory(unsettled_since=LONG_AGO), filed, Result(Outcome.DONE), NOW)
         assert memory.unsettled_since == LONG_AGO
@@ -281,7 +281,7 @@ class TestAsking:
         assert remember_result(asked, Decision(StopEtcd("x"), "x"), Result(Outcome.REFUSED), NOW) == asked
 
     def test_a_report_that_is_filed_is_known_to_be(self) -> None:
-        report = Report(A, peer(A), "boot-1", "none")
+        report = Report(A, peer(A), "boot-1", Holding.NONE)
         filing = Decision(FileReport(FIRST, report), "x")
         done = remember_result(Memory(), filing, Result(Outcome.DONE), NOW)
         assert (done.reported, done.reported_at) == (report, NOW)
