@@ -37,13 +37,14 @@ from agent.model.faults import Refused, Unavailable
 from agent.model.generation import Cause, Exclusion, GenerationRecord, Seed
 from agent.model.ids import GenerationNumber, InstanceId
 from agent.model.known import Ignorance
+from agent.model.observation import Me
 from agent.model.snapshot import Manifest, Origin, SnapshotName
 from agent.progress import OnBytes, progress
 from agent.snapshot_cli import age, latest, named
 from agent.telemetry.recovery import report_line, verdict
 
 if TYPE_CHECKING:
-    from agent.inquiry import Post
+    from agent.inquiry import Records
     from agent.world.snapshot_stream import Uploaded
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - what add_subparsers returns
@@ -85,6 +86,16 @@ class Store(Protocol):
     def adopt(self, url: str, name: SnapshotName, on_bytes: OnBytes) -> Uploaded: ...
 
     def commit(self, manifest: Manifest) -> None: ...
+
+
+class Place(Protocol):
+    """Where the order is given: the bucket that it goes to, and which machine this is."""
+
+    @property
+    def bucket(self) -> Records: ...
+
+    @property
+    def me(self) -> Me: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +180,7 @@ def _whoami() -> str:
 
 
 def recover(
-    post: Post, store: Store, inquire: Callable[[], Case], tool_bumps: Callable[[], bool], order: Order, person: Person
+    post: Place, store: Store, inquire: Callable[[], Case], tool_bumps: Callable[[], bool], order: Order, person: Person
 ) -> int:
     """Look, draft, show, ask, look again, act."""
     case = inquire()
@@ -209,7 +220,7 @@ def _possible(drafted: Draft | Refusal) -> Draft:
     return drafted
 
 
-def _source(post: Post, case: Case, order: Order) -> Source:
+def _source(post: Place, case: Case, order: Order) -> Source:
     """What `--from` means; without it, the survivors if there are any, or somebody is to be written off."""
     text = order.source
     if text is None:
@@ -256,13 +267,13 @@ def _agreed_by_name(drafted: Draft, person: Person, cluster: str) -> bool:
 # ---- acting ---------------------------------------------------------------------------------------------------------
 
 
-def _write_off(post: Post, drafted: Draft) -> tuple[str, ...]:
+def _write_off(post: Place, drafted: Draft) -> tuple[str, ...]:
     for each in drafted.exclusions:
         post.bucket.exclude(drafted.generation, each)  # False: somebody else did, which is as good
     return tuple(f"generations/{drafted.generation:06d}/excluded/{each.instance}.json" for each in drafted.exclusions)
 
 
-def _in_the_bucket(post: Post, store: Store, case: Case, source: Source) -> Source:
+def _in_the_bucket(post: Place, store: Store, case: Case, source: Source) -> Source:
     """The seed, verified before any record names it; what lies elsewhere is taken in first."""
     if isinstance(source, FromUrl):
         manifest = import_snapshot(post, store, case, source.url)
@@ -273,7 +284,7 @@ def _in_the_bucket(post: Post, store: Store, case: Case, source: Source) -> Sour
     return source
 
 
-def import_snapshot(post: Post, store: Store, case: Case, url: str) -> Manifest:
+def import_snapshot(post: Place, store: Store, case: Case, url: str) -> Manifest:
     """A file that plain etcd saved becomes a snapshot of ours: uploaded, verified, with a manifest."""
     generation = GenerationNumber(max(1, next_number(case) - 1))
     name = SnapshotName(generation, _revision_in(store, url), case.o.now.replace(microsecond=0))
