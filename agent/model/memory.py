@@ -131,8 +131,20 @@ def forget_asking(memory: Memory) -> Memory:
     return replace(memory, asked_at=kept)
 
 
+def _forget_an_unused_fleet(memory: Memory) -> Memory:
+    """Where a quorum is lost, the fleet and a report tend to be due in the same rounds, and who reports proves nothing.
+
+    So what was read in such a round is asked for once more in the next, or no round would ever have all facts.
+    """
+    asked = memory.asked_at
+    if memory.head is None or "fleet" not in asked or asked["fleet"] != asked.get("process"):
+        return memory
+    return replace(memory, asked_at={name: when for name, when in asked.items() if name != "fleet"})
+
+
 def remember_result(memory: Memory, decision: Decision, result: Result, now: datetime) -> Memory:
     """The memory after an action: what it may have changed is worth asking for again."""
+    done = result.outcome is Outcome.DONE
     if decision.rule == PROVEN_LOST and memory.head is not None:
         memory = replace(memory, proven_lost=memory.head.generation, proven_lost_at=now)
     if isinstance(decision.action, Rest | Wait | CallHuman) or result.outcome is Outcome.REFUSED:
@@ -141,9 +153,10 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
         return memory  # nothing has changed yet
     if isinstance(decision.action, ExpireSnapshots):
         return memory  # what was not deleted is seen by the next listing, and that is soon enough
+    if isinstance(decision.action, FileReport):
+        memory = forget_asking(_forget_an_unused_fleet(memory))
+        return replace(memory, reported=decision.action.report, reported_at=now) if done else memory
     memory = forget_asking(memory)
-    if isinstance(decision.action, FileReport) and result.outcome is Outcome.DONE:
-        return replace(memory, reported=decision.action.report, reported_at=now)
     memory = replace(memory, unsettled_since=None if memory.unsettled_since is None else now)
     if isinstance(decision.action, StartEtcd):
         return replace(memory, etcd_running_since=now)  # it may have ended before we look again

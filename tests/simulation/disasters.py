@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from agent.model.ids import InstanceId
@@ -15,6 +16,13 @@ RECOVERY = 240
 """Seconds: the grace, two reports, four tasks of some seconds each, and a joiner."""
 
 AN_HOUR = 3600
+
+TIMES = int(os.environ.get("SIMULATION_SEEDS_TIMES", "1"))
+"""How many times as many seeds as the suite has room for."""
+
+
+def seeds(count: int, first: int = 0) -> range:
+    return range(first, first + count * TIMES)
 
 
 def whole(begin: Begin, seed: int, instances: int = 3, **choices: object) -> Sim:

@@ -23,7 +23,7 @@ from agent.model.cluster import Member
 from agent.model.disk import Data, Stage
 from agent.model.fleet import GOING
 from agent.model.generation import Claim, GenerationRecord
-from agent.model.ids import MemberId
+from agent.model.ids import GenerationNumber, InstanceId, MemberId
 from agent.model.snapshot import MANIFEST, SnapshotName
 from tests.simulation.logs import DataDir, Entry, Lineage, Members, acknowledged
 from tests.simulation.machines import Broken, Machine, number
@@ -36,6 +36,7 @@ class Promises:
     def __init__(self, sim: Sim) -> None:
         self.sim = sim
         self.written_once: dict[str, str] = {}
+        self.written_off: set[tuple[GenerationNumber, InstanceId]] = set()  # by an operator, who is believed
 
     # ---- (1) and (5): after every round
 
@@ -106,6 +107,7 @@ class Promises:
         lineage = self.sim.lineage_of(record)
         found = [each for _, each in sorted(self.sim.machines.items()) if each.exists and each.data is not None]
         mine = [each for each in found if each.data is not None and each.data.lineage is lineage]
+        mine = [each for each in mine if (record.generation, each.id) not in self.written_off]
         return [each for each in mine if each.running or not _is_fenced(each)]
 
     def _open_seats(self, record: GenerationRecord) -> dict[MemberId, Members]:

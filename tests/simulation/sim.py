@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from agent.model.actions import Launch
 from agent.model.cluster import Alarm, Member, voter_target
 from agent.model.fleet import Group, InstanceState
-from agent.model.generation import FIRST, Cause, GenerationRecord
+from agent.model.generation import FIRST, Cause, Exclusion, GenerationRecord
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.snapshot import BAD, DATA, MANIFEST, SnapshotName
 from agent.model.work import RestoreSeed, Working
@@ -167,6 +167,14 @@ class Sim:
         self._supersede()
         self.objects[f"generations/{generation:06d}.json"] = (record.to_json(), self.now)
         return record
+
+    def exclude(self, name: InstanceId) -> None:
+        """An operator's word that this instance will never serve the newest generation again."""
+        generation = max(self.records)
+        word = Exclusion(name, "it burnt down", "a test", self.now)
+        self.objects[f"generations/{generation:06d}/excluded/{name}.json"] = (word.to_json(), self.now)
+        self.promises.written_off.add((generation, name))
+        self.tell(f"{name} is written off")
 
     def skip(self, seconds: float) -> None:
         """Time in which nothing happens that anybody would care to watch."""

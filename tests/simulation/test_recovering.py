@@ -15,6 +15,7 @@ from tests.simulation.disasters import (
     lose,
     recovers,
     replace_the_lost,
+    seeds,
     snapshots,
     source,
     whole,
@@ -22,8 +23,7 @@ from tests.simulation.disasters import (
 from tests.simulation.logs import acknowledged
 from tests.simulation.sim import Sim
 
-SEEDS = range(24)
-FEW = range(8)
+SEEDS, FEW = seeds(8), seeds(4)
 
 
 # ---- two of three
