@@ -7,6 +7,7 @@ become seconds; every story says how long it waited and for what.
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import sys
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +175,9 @@ class Load:
     def acknowledged(self) -> list[Write]:
         return [write for each in self.writers for write in each.acknowledged]
 
-    def acknowledged_since(self, moment: float) -> int:
-        return sum(write.at >= moment for write in self.acknowledged)
+    def acknowledged_before(self, loss: float) -> list[Write]:
+        """By the generation that was lost at a moment: nobody acknowledges anything before the grace is over."""
+        return [write for write in self.acknowledged if write.at + write.took_s < loss + GRACE_S]
 
     def stop(self) -> None:
         for each in self.writers:
@@ -235,12 +238,9 @@ class Account:
 
 
 def account(load: Load, lab: Lab, survivor: Instance, generation: int, lost_at: float) -> Account:
-    """Compare the ledger with what every new member serves and with what the survivor's quarantine holds.
-
-    Between the loss and the end of the grace nobody can have acknowledged anything.
-    """
+    """Compare the ledger with what every new member serves and with what the survivor's quarantine holds."""
     on_disk = keys_on_disk(set_aside(survivor, generation))
-    before = [write for write in load.acknowledged if write.at + write.took_s < lost_at + GRACE_S]
+    before = load.acknowledged_before(lost_at)
     assert before, "nothing was acknowledged before the loss"
     answers = [load.missing(each.address) for each in lab.instances()]
     assert all(each == answers[0] for each in answers), "the members do not agree"
@@ -264,6 +264,38 @@ def set_aside(instance: Instance, generation: int) -> Path:
     folders = [each for each in quarantined(instance) if f"g{generation:06d}" in each.name and (each / "data").exists()]
     assert len(folders) == 1, f"{instance.id} has set aside {[each.name for each in quarantined(instance)]}"
     return folders[0] / "data"
+
+
+# ---- etcd's own word on a keyspace -----------------------------------------------------------------------------------
+
+
+def hash_kv(lab: Lab, revision: int) -> set[tuple[int, int]]:
+    """Every member's HashKV at a revision and what it was compacted at: one pair if all hold the same."""
+    said = lab.etcdctl("endpoint", "hashkv", f"--rev={revision}", "--write-out=json")
+    assert said.returncode == 0, said.stderr
+    found = [each["HashKV"] for each in json.loads(said.stdout)]
+    assert len(found) == len(lab.addresses()), found
+    return {(each["hash"], each.get("compact_revision", 0)) for each in found}
+
+
+def count_keys(address: str, revision: int) -> int:
+    everything = {"key": "AA==", "range_end": "AA==", "count_only": True, "revision": revision}
+    said = members.ask(address, "/v3/kv/range", everything)
+    assert said is not None, f"{address} does not answer"
+    assert "header" in said, said
+    return int(said.get("count", 0))
+
+
+def watch(address: str, since: int, timeout_s: float = 10.0) -> Iterator[Document]:
+    """What a client is told that watches every key from a revision on, until nobody tells it anything any more."""
+    connection = http.client.HTTPConnection(address, members.CLIENT_PORT, timeout=timeout_s)
+    wanted = {"create_request": {"key": "AA==", "range_end": "AA==", "start_revision": since}}
+    try:
+        connection.request("POST", "/v3/watch", json.dumps(wanted))
+        for line in connection.getresponse():
+            yield json.loads(line)["result"]
+    finally:
+        connection.close()
 
 
 # ---- what must not happen --------------------------------------------------------------------------------------------
@@ -298,6 +330,7 @@ def voters_of(lab: Lab) -> set[str]:
     return {each.name for each in member_list(lab) or () if not each.is_learner}
 
 
-def clock_offset_s() -> float:
-    """Wall clock minus the clock that ledgers are kept by."""
-    return time.time() - time.monotonic()
+def by_the_wall(write: Write) -> datetime:
+    """When a write was acknowledged, by the clock that snapshots are named by."""
+    ago = time.monotonic() - (write.at + write.took_s)
+    return datetime.now(UTC) - timedelta(seconds=ago)

@@ -7,10 +7,13 @@ own files, which lie in its quarantine.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -18,14 +21,20 @@ from agent.lab.client import Instance, Lab
 from agent.lab.spec import LabSpec, Pace
 from tests import etcd_versions
 from tests.lab.evidence import etcd_pids, log_size
-from tests.lab.harness import tell_logs, wait_until, wait_whole
+from tests.lab.harness import statuses, tell_logs, wait_until, wait_whole
 from tests.lab.losing import (
+    INTERVAL_S,
     QUICK,
     Account,
     Load,
     account,
     acted,
+    by_the_wall,
+    count_keys,
+    hash_kv,
     head,
+    manifests,
+    record_key,
     rescues,
     roles,
     tell,
@@ -33,6 +42,7 @@ from tests.lab.losing import (
     under_load,
     wait_recovered,
     wait_snapshot,
+    watch,
 )
 from tests.lab.watching import well_kept_lab
 
@@ -170,3 +180,84 @@ def keeps_an_unknown_tail(lab: Lab) -> None:
     assert rescued_by_copy(survivor, logged)
     position = rescues(survivor, logged)[-1]["rescued"]["position"]
     tell(f"the log ended at {position['last_index']}, known to be committed up to {position['committed_index']}")
+
+
+# ---- all three -------------------------------------------------------------------------------------------------------
+
+
+def with_bump(revisions: int) -> dict[str, dict[str, Any]]:
+    return {**QUICK, "snapshots": {**QUICK["snapshots"], "bump_revision": revisions}}
+
+
+def record_calls(lab: Lab, generation: int, since: int) -> list[str]:
+    """Who asked S3 to write the record of a generation."""
+    calls = lab.calls(since)
+    return [
+        each["caller"]
+        for each in calls
+        if each["operation"] == "PutObject" and record_key(generation) in each["resource"]
+    ]
+
+
+def test_three_newcomers_restore_the_newest_snapshot_exactly_and_write_one_record(fleet: Lab) -> None:
+    """All disks are gone. Three agents prove it at once, and S3 loses its answer to the one that comes first."""
+    generation, since = head(fleet), fleet.last_call()
+    fleet.change(settings=with_bump(0))
+    with under_load(fleet) as load:
+        load.grows()
+    newest = wait_snapshot(fleet, generation, after=len(manifests(fleet, generation)))
+    race = {"service": "s3", "operation": "PutObject", "match": record_key(generation + 1)}
+    fleet.fault(**race, delay_s=2.0, status=500, after=True, times=1)
+    fleet.fault(**race, delay_s=3.0)
+    terminate_for_good(fleet, *fleet.instances())
+    record = wait_recovered(fleet, generation + 1)
+    fleet.clear_faults()
+
+    writers = record_calls(fleet, generation + 1, since)
+    tell(f"{len(set(writers))} newcomers asked for the record")
+    assert len(set(writers)) > 1, "nobody raced"
+    assert record["created_by"] == writers[0]
+    assert record["seed"]["source"] == "snapshot"
+    assert record["seed"]["manifest"] == f"{newest['snapshot']}.json"
+    assert record["seed"]["bump_revision"] == 0
+    assert [load.missing(address) for address in fleet.addresses()] == [[], [], []]
+    assert {each.revision for each in statuses(fleet).values()} == {newest["revision"]}
+    was = newest["fingerprint"]
+    assert hash_kv(fleet, newest["revision"]) == {(was["hash_kv"], was["compact_revision"])}
+    assert {count_keys(each, newest["revision"]) for each in fleet.addresses()} == {was["key_count"]}
+    fleet.change(settings=QUICK)
+
+
+def test_what_is_lost_with_all_three_is_younger_than_the_newest_snapshot(fleet: Lab) -> None:
+    """And clients that watched are told that they must look anew, not left to miss it."""
+    generation = head(fleet)
+    bump = 1_000_000_000
+    with under_load(fleet) as load:
+        wait_snapshot(fleet, generation, after=len(manifests(fleet, generation)))
+        load.grows()
+        began = time.monotonic()
+        terminate_for_good(fleet, *fleet.instances())
+        record = wait_recovered(fleet, generation + 1)
+        load.grows()
+    newest = manifests(fleet, generation)[-1]
+    assert record["seed"]["manifest"] == f"{newest['snapshot']}.json"
+    assert record["seed"]["bump_revision"] == bump
+
+    taken_at = datetime.fromisoformat(newest["taken_at"])
+    old = load.acknowledged_before(began)
+    missing = load.missing(fleet.addresses()[0])
+    assert all(load.missing(address) == missing for address in fleet.addresses())
+    assert set(missing) <= set(old), "what the new generation acknowledged is gone"
+    assert [write for write in missing if by_the_wall(write) < taken_at] == []
+    seconds = max((began - (write.at + write.took_s) for write in missing), default=0.0)
+    tell(f"{len(missing)} of {len(old)} writes were lost, the oldest {seconds:.1f} s before the loss")
+    assert seconds <= 1.5 * INTERVAL_S
+
+    revision = max(each.revision for each in statuses(fleet).values())
+    assert revision >= newest["revision"] + bump
+    assert len(hash_kv(fleet, revision)) == 1
+    last_seen = max(write.revision or 0 for write in old)
+    created, cancelled = itertools.islice(watch(fleet.addresses()[0], last_seen + 1), 2)
+    assert created["created"]
+    assert cancelled["canceled"]
+    assert int(cancelled["compact_revision"]) > last_seen
