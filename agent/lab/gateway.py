@@ -135,7 +135,9 @@ class Gateway:
         except NotImplementedError as error:
             log.warning("%s %s: %s", call.service, call.operation, error)
             return xml(*_not_implemented(call, str(error)))
-        except Exception:  # whatever moto cannot do, the caller gets an answer
+        except Exception as error:  # whatever moto cannot do, the caller gets an answer
+            if call.operation == "UploadPart" and isinstance(error, KeyError):
+                return xml(404, error_body(call.service, 404, "NoSuchUpload"))  # the upload was aborted meanwhile
             log.exception("%s %s failed", call.service, call.operation)
             return xml(500, error_body(call.service, 500, "InternalError"))
         status, headers = started[-1]

@@ -1,0 +1,228 @@
+"""Snapshots of a living cluster: who takes them and when, what they hold, and what happens when their taker dies.
+
+House rules of these stories: what a snapshot is worth is read from the bucket, byte by byte, and held against etcd's
+own word; the cluster beside it is not to notice anything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from agent.lab.client import Instance, Lab
+from agent.lab.spec import LabSpec
+from agent.model.snapshot import Manifest
+from tests.lab.harness import Writer, leader, statuses, stays, wait_until, wait_whole
+from tests.lab.shelf import Shelf, fill, first_in_turn, hash_kv, key_count, largest_file, peak_of
+from tests.lab.watching import SETTINGS, logged, wait_calm, well_kept_lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+
+INTERVAL_S = 10.0
+SCALE = 30
+"""Every interval of these settings is a thirtieth of its default, so that a second stands for half a minute."""
+QUICK: dict[str, dict[str, Any]] = {**SETTINGS, "snapshots": {"interval": "10s"}}
+NEVER_S = 3600.0
+
+
+@pytest.fixture(scope="module")
+def one_three(tmp_path_factory: pytest.TempPathFactory, etcd_binary: str) -> Iterator[Lab]:
+    """Three small members."""
+    spec = LabSpec(etcd=etcd_binary, settings=QUICK).with_pace(agent_restart_s=0.2)
+    with well_kept_lab(spec, tmp_path_factory.mktemp("three") / "lab") as lab:
+        wait_whole(lab, 3)
+        yield lab
+
+
+@pytest.fixture
+def three(one_three: Lab) -> Iterator[Lab]:
+    """The same, whole, with a snapshot, and with every agent at work."""
+    wait_whole(one_three, 3)
+    wait_until(Shelf(one_three).sound, 40, "a first snapshot")
+    yield one_three
+    one_three.clear_faults()
+    for each in one_three.instances():
+        one_three.start_agent(each.id)
+    wait_calm(one_three)
+
+
+def taken_since(shelf: Shelf, before: list[Manifest]) -> list[Manifest]:
+    """The snapshots that count, and did not before."""
+    known = {each.name for each in before}
+    return [shelf.manifest(name) for name in shelf.sound() if name not in known]
+
+
+def the_leader(lab: Lab) -> Instance:
+    found = wait_until(lambda: leader(lab), 15, "a leader")
+    assert found is not None
+    return found
+
+
+# ---- what and when --------------------------------------------------------------------------------------------------
+
+
+def test_a_first_snapshot_follows_right_after_a_generation_forms_and_is_what_etcd_says(three: Lab) -> None:
+    shelf = Shelf(three)
+    first = shelf.manifests()[0]
+    written, formed = shelf.keys()[first.name.manifest_key], shelf.keys()["generations/000001/formed.json"]
+    assert written - formed < timedelta(seconds=INTERVAL_S)
+    voter = three.instance(first.instance)
+    said = statuses(three)[voter.id]
+    assert (first.cluster, first.cluster_id, first.member_id) == ("lab", said.cluster_id, said.member_id)
+    assert first.etcd_version == said.version
+    assert shelf.database(first)
+    assert first.fingerprint is not None
+    assert first.fingerprint.key_count == key_count(voter.address, first.name.revision)
+    assert first.fingerprint.hash_kv == hash_kv(voter.address, first.name.revision)
+
+
+def test_one_is_taken_each_interval_under_writes_by_the_follower_with_the_lowest_id(three: Lab) -> None:
+    shelf = Shelf(three)
+    before, turn, term = shelf.manifests(), first_in_turn(three), the_leader(three)
+    with Writer(three) as writer:
+        wait_until(lambda: len(taken_since(shelf, before)) >= 3, 4 * INTERVAL_S + 10, "three snapshots", every_s=0.5)
+    taken = taken_since(shelf, before)[:3]
+    assert the_leader(three).id == term.id, "another leader: another turn"
+    assert {each.instance for each in taken} == {turn}
+    gaps = [later.name.taken_at - earlier.name.taken_at for earlier, later in pairwise(taken)]
+    assert all(timedelta(seconds=INTERVAL_S - 1) <= gap <= timedelta(seconds=1.7 * INTERVAL_S) for gap in gaps), gaps
+    assert [each.name.revision for each in taken] == sorted(each.name.revision for each in taken)
+    shelf.assert_all_that_counts_is_whole()
+    assert not writer.failed
+
+
+def test_none_is_taken_while_nothing_is_written_and_a_steady_three_costs_next_to_nothing(three: Lab) -> None:
+    """By the agents' own intervals, a thirtieth of the defaults: half a minute is a quarter of an hour."""
+    shelf, seconds = Shelf(three), 30
+    revision = max(each.revision for each in statuses(three).values())
+    wait_until(lambda: shelf.newest().name.revision >= revision, 3 * INTERVAL_S, "a snapshot with all there is")
+    time.sleep(2 * INTERVAL_S)  # each voter has looked once more, in its turn, and knows that nothing is to be done
+    before, since = shelf.sound(), three.last_call()
+    time.sleep(seconds)
+    calls = [call for call in three.calls(since) if call["caller"] != "operator"]
+    asked = Counter(f"{call['service']} {call['operation']}" for call in calls)
+    assert shelf.sound() == before
+    assert not [call for call in calls if call["operation"].startswith(("Put", "Create", "Upload", "Delete"))], asked
+    assert not [call["operation"] for call in calls if "/snapshots/" in call["resource"]], asked
+    whole_periods = asked.total() - len(asked)  # one more of each may fall into the window
+    assert whole_periods * 3600 / seconds / SCALE <= 150, asked
+
+
+def test_the_leaders_agent_takes_it_where_nobody_else_can(three: Lab) -> None:
+    shelf, leading = Shelf(three), the_leader(three)
+    for each in three.instances():
+        if each.id != leading.id:
+            three.stop_agent(each.id)
+            wait_until(lambda each=each: three.instance(each.id).agent_pid is None, 10, "the agent to end")  # type: ignore[misc]
+    before = shelf.manifests()
+    with Writer(three) as writer:
+        wait_until(lambda: taken_since(shelf, before), 3.5 * INTERVAL_S, "a snapshot by the leader's agent")
+    assert {each.instance for each in taken_since(shelf, before)} == {leading.id}
+    assert not writer.failed
+
+
+def test_denied_is_a_line_that_names_the_statement_and_nothing_goes_while_nothing_comes(three: Lab) -> None:
+    shelf = Shelf(three)
+    began, before = datetime.now(UTC), shelf.keys("snapshots/")
+    since = three.last_call()
+    with Writer(three) as writer, three.weather(service="s3", operation="PutObject", match="/snapshots/", status=403):
+        wait_until(lambda: lines_about(three, "s3:PutObject", began), 3 * INTERVAL_S, "a line about the denied call")
+        stays(lambda: shelf.keys("snapshots/") == before, 5, "what is there stays there, and nothing comes")
+        assert not writer.failed
+        assert not [call for call in three.calls(since) if call["operation"].startswith("Delete")]
+    line = lines_about(three, "s3:PutObject", began)[0]
+    assert f'"Resource":"arn:aws:s3:::{shelf.bucket}/{shelf.root}*"' in line["detail"]
+    wait_until(lambda: len(shelf.sound()) > len(before) / 2, 2 * INTERVAL_S, "a snapshot in fair weather")
+
+
+def lines_about(lab: Lab, what: str, since: datetime) -> list[dict[str, Any]]:
+    """What any agent logged about it."""
+    return [
+        line
+        for each in lab.instances()
+        for line in logged(each)
+        if what in str(line) and datetime.fromisoformat(line["time"]) > since
+    ]
+
+
+# ---- a database that takes its time ---------------------------------------------------------------------------------
+
+MEGABYTES = 32
+MOST_BYTES = 180_000_000
+FEW_BYTES = 8 << 20
+
+
+@pytest.fixture(scope="module")
+def big_three(tmp_path_factory: pytest.TempPathFactory, etcd_binary: str) -> Iterator[Lab]:
+    """Three members with a database of several parts."""
+    spec = LabSpec(etcd=etcd_binary, settings=QUICK).with_pace(agent_restart_s=0.2)
+    with well_kept_lab(spec, tmp_path_factory.mktemp("big") / "lab") as lab:
+        wait_whole(lab, 3)
+        fill(lab.addresses()[0], MEGABYTES)
+        yield lab
+
+
+@pytest.fixture
+def big(big_three: Lab) -> Iterator[Lab]:
+    """The same, whole, and with a snapshot that holds it all."""
+    wait_whole(big_three, 3)
+    enough = MEGABYTES * 1_000_000
+    wait_until(lambda: [each for each in Shelf(big_three).manifests() if each.size_bytes > enough], 60, "a snapshot")
+    yield big_three
+    big_three.clear_faults()
+    big_three.change(pace={"agent_restart_s": 0.2})
+    for each in big_three.instances():
+        big_three.start_agent(each.id)
+    wait_calm(big_three)
+
+
+def wait_uploading(shelf: Shelf) -> None:
+    """Until some part of a snapshot is in the bucket, and not all of them."""
+
+    s3, bucket = shelf.lab.aws("s3"), shelf.bucket
+
+    def parts() -> bool:
+        listed = [s3.list_parts(Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"]) for each in shelf.uploads()]
+        return any(each.get("Parts") for each in listed)
+
+    wait_until(parts, 3 * INTERVAL_S, "an upload half-way")
+
+
+def test_an_upload_is_streamed_in_little_memory_and_without_a_file(big: Lab) -> None:
+    shelf, turn = Shelf(big), first_in_turn(big)
+    before, pid = shelf.manifests(), big.instance(turn).agent_pid
+    assert pid is not None
+    slow = {"service": "s3", "operation": "UploadPart", "delay_s": 0.5}
+    with Writer(big) as writer, largest_file(big, turn) as largest, peak_of(pid) as memory, big.weather(**slow):
+        taken = wait_until(lambda: taken_since(shelf, before), 3 * INTERVAL_S, "a snapshot of slow parts")
+    assert {each.instance for each in taken} == {turn}
+    assert all(each.size_bytes > MEGABYTES * 1_000_000 for each in taken)
+    assert largest[0] < FEW_BYTES
+    assert memory[-1] < MOST_BYTES, memory
+    shelf.assert_all_that_counts_is_whole()
+    assert not writer.failed
+
+
+def test_the_next_voter_takes_over_from_one_that_dies_half_way(big: Lab) -> None:
+    shelf, turn = Shelf(big), first_in_turn(big)
+    before = shelf.manifests()
+    big.change(pace={"agent_restart_s": NEVER_S})
+    with Writer(big) as writer:
+        with big.weather(service="s3", operation="UploadPart", caller=turn, delay_s=3):
+            wait_uploading(shelf)
+            big.kill_agent(turn)
+            died = datetime.now(UTC)
+            left = {each["UploadId"] for each in shelf.uploads()}
+        assert left
+        taken = wait_until(lambda: taken_since(shelf, before), 2 * INTERVAL_S, "a snapshot by another")
+    assert turn not in {each.instance for each in taken}
+    assert min(each.name.taken_at for each in taken) - died < timedelta(seconds=INTERVAL_S)
+    assert not left & {each["UploadId"] for each in shelf.uploads()}, "what was broken off still lies there"
+    shelf.assert_all_that_counts_is_whole()
+    assert not writer.failed
