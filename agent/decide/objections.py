@@ -234,7 +234,9 @@ def _to_putting_in_place(nonce: Nonce, o: Observation) -> tuple[str, ...]:
         the_disk_has_no_data=o.disk.data is Data.EMPTY,
         the_claim_is_of_this_disk=nonce == getattr(o.claim, "nonce", None),
         it_was_restored_for_this_identity=identity is not None
+        and nonce in o.disk.restored
         and (identity.nonce, identity.stage) == (nonce, Stage.STARTING),
+        there_is_a_seed_to_restore=o.head.seed is not None,
         the_identity_is_of_the_head=identity is not None and identity.generation == o.head.generation,
         the_record_names_us_at_this_address=o.head.founders.get(o.me.instance) == o.me.peer_url,
     )
