@@ -271,7 +271,7 @@ def claim(name: InstanceId, nonce: Nonce = OLD_NONCE) -> Claim:
 
 
 def a_healthy_three(seen_by: InstanceId = A) -> Example:
-    """Three voters of generation 1, all answering; A leads. Everything was asked and answered."""
+    """Three voters of generation 1, all answering; A leads. Their snapshot is four minutes old."""
     members = membership(voter(A), voter(B), voter(C), via=seen_by)
     listed = fleet(instance(A), instance(B), instance(C))
     o = Observation(
@@ -301,6 +301,11 @@ def a_healthy_three(seen_by: InstanceId = A) -> Example:
         membership=members,
         seen_since=dict.fromkeys((MEMBERS[A], MEMBERS[B], MEMBERS[C]), LONG_AGO),
         etcd_running_since=LONG_AGO,
+        serving_since=LONG_AGO,
+        snapshots=(a_snapshot(),),
+        snapshots_read_at=NOW,
+        manifest=manifest(),
+        last_drill_at=LONG_AGO,
     )
     return Example(o, memory)
 

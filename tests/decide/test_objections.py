@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,12 +12,16 @@ from agent.decide.objections import veto
 from agent.model.actions import (
     Action,
     AddLearner,
+    BeginTask,
     Blocker,
     CreateGeneration,
     Decision,
+    Disarm,
+    ExpireSnapshots,
     FileReport,
     Launch,
     PromoteMember,
+    PutInPlace,
     Quarantine,
     RemoveMember,
     Rest,
@@ -27,14 +32,22 @@ from agent.model.actions import (
     Wait,
     WriteClaim,
 )
-from agent.model.cluster import Member
+from agent.model.cluster import Alarm, AlarmKind, Member
 from agent.model.disk import Data, Disk, EtcdRunning, Stage
 from agent.model.fleet import InstanceState
-from agent.model.generation import FIRST, Holding, Report
+from agent.model.generation import FIRST, Exclusion, Holding, Report, Seat, Sight
+from agent.model.ids import InstanceId, MemberId
+from agent.model.members import MemberEntry
 from agent.model.observation import BucketUnsound
+from agent.model.snapshot import Manifest, Rescued
+from agent.model.work import Drill, Ended, FetchSeed, RescueLog, TakeSnapshot
 from tests.decide.examples import (
     MEMBERS,
     NONCE,
+    NOW,
+    OLD_NONCE,
+    OTHER_CLUSTER,
+    POSITION,
     TIMEOUT,
     A,
     B,
@@ -42,9 +55,11 @@ from tests.decide.examples import (
     D,
     E,
     Example,
+    a_founder_that_restores,
     a_founder_with_its_claim,
     a_healthy_three,
     a_learner,
+    a_lost_three,
     a_newcomer,
     a_prepared_founder,
     a_snapshot,
@@ -52,21 +67,32 @@ from tests.decide.examples import (
     answers,
     before_the_first_generation,
     claim,
+    entry,
     filed,
     fleet,
+    fresh,
+    holding,
     identity,
     instance,
     learner,
+    manifest,
     membership,
+    nothing,
     peer,
     record,
+    rescue_of,
+    seed,
+    snapshot_name,
+    the_next,
     unstarted,
     voter,
     with_member_down,
+    with_nobody_left,
 )
 
 NEW = Launch(A, peer(A), "new", "token", ((A, peer(A)),))
 EXISTING = replace(NEW, state="existing")
+ghost = MemberEntry(MEMBERS[C], "i-nobody", (peer(C),))
 
 
 def vetoed(action: Action, example: Example) -> bool:
@@ -350,3 +376,211 @@ class TestClaiming:
         assert vetoed(WriteClaim(FIRST, claim(A, NONCE)), a_prepared_founder())
         assert vetoed(WriteClaim(FIRST, claim(B)), a_prepared_founder())
         assert vetoed(WriteClaim(FIRST, claim(A)), a_prepared_founder().seeing(disk=Disk(None, Data.EMPTY)))
+
+
+class TestSucceeding:
+    """Writing the record that replaces a generation: each demand vetoes alone."""
+
+    ready = with_nobody_left().seeing(disk=Disk(None, Data.ABSENT, seeds=frozenset({manifest().sha256})))
+    create = CreateGeneration(replace(record(D, E, generation=2), seed=seed(manifest())))
+
+    def of(self, **changes: Any) -> CreateGeneration:
+        return CreateGeneration(replace(self.create.record, **changes))
+
+    def test_a_lost_generation_may_be_replaced_from_a_verified_snapshot(self) -> None:
+        assert not vetoed(self.create, self.ready)
+
+    def test_only_by_the_next_one(self) -> None:
+        for number in (1, 3):
+            assert vetoed(self.of(generation=number), self.ready)
+        assert vetoed(self.create, self.ready.seeing(head=TIMEOUT))
+
+    def test_only_from_what_this_agent_has_verified(self) -> None:
+        assert vetoed(self.create, self.ready.seeing(disk=Disk(None, Data.ABSENT)))
+        assert vetoed(self.create, self.ready.seeing(disk=TIMEOUT))
+
+    def test_never_empty_where_there_was_something(self) -> None:
+        empty = self.of(seed=None)
+        assert vetoed(empty, self.ready)
+        assert vetoed(empty, self.ready.seeing(formed=None, head=replace(record(A), seed=seed(manifest()))))
+        damaged = fresh(holding(A, data=Holding.DAMAGED, members=(), position=None), nothing(D), nothing(E))
+        here = fleet(*map(instance, (A, D, E)))
+        assert vetoed(empty, self.ready.seeing(formed=None, fleet=here, reports=damaged))
+        assert not vetoed(empty, self.ready.seeing(formed=None))
+
+    @pytest.mark.parametrize("field", ["fleet", "reports", "exclusions"])
+    def test_never_while_it_is_not_known_who_is_here(self, field: str) -> None:
+        assert vetoed(self.create, self.ready.seeing(**{field: TIMEOUT}))
+
+    @pytest.mark.parametrize(
+        "state",
+        [
+            InstanceState.RUNNING,
+            InstanceState.PENDING,
+            InstanceState.STOPPED,
+            InstanceState.STOPPING,
+            InstanceState.SHUTTING_DOWN,
+        ],
+    )
+    def test_never_while_anybody_is_unheard_that_lives_or_is_dying(self, state: InstanceState) -> None:
+        listed = fleet(instance(A, state), *map(instance, (D, E)))
+        assert vetoed(self.create, self.ready.seeing(fleet=listed))
+        old = fresh(nothing(D), nothing(E)) + fresh(nothing(A), age_seconds=61)
+        assert vetoed(self.create, self.ready.seeing(fleet=listed, reports=old))
+        off = (Exclusion(A, "burned", "admin", NOW),)
+        assert not vetoed(self.create, self.ready.seeing(fleet=listed, exclusions=off))
+
+    @pytest.mark.parametrize("sight", [Sight.LEADER, Sight.LEADERLESS, Sight.UNTOLD])
+    def test_never_while_anybody_may_see_a_leader(self, sight: Sight) -> None:
+        assert vetoed(self.create, self.ready.seeing(reports=fresh(nothing(D, sight=sight), nothing(E))))
+
+    def test_never_while_a_founder_may_still_start(self) -> None:
+        assert vetoed(self.create, self.ready.seeing(reports=fresh(nothing(D, seat=Seat.OPEN), nothing(E))))
+
+    def test_never_while_a_list_finds_a_majority(self) -> None:
+        two = fresh(holding(D, A, E, trouble="x"), holding(E, A, D, trouble="x"))
+        assert vetoed(self.create, self.ready.seeing(reports=two))
+
+    def test_never_while_a_named_member_is_nowhere(self) -> None:
+        alone = fresh(holding(D, A, B, C, trouble="x", members=(*map(entry, (A, B, D)), ghost)), nothing(E))
+        assert vetoed(self.create, self.ready.seeing(reports=alone))
+        gone = fleet(*(instance(each, InstanceState.TERMINATED) for each in (A, B)), instance(D), instance(E))
+        known = replace(gone, unheard_of=frozenset({InstanceId(ghost.name)}))
+        assert not vetoed(self.create, self.ready.seeing(reports=alone, fleet=known))
+
+
+class TestTheSource:
+    """No snapshot where a survivor has more."""
+
+    ready = a_lost_three(D).seeing(disk=Disk(None, Data.ABSENT, seeds=frozenset({manifest().sha256})))
+
+    @staticmethod
+    def from_(of: Manifest, source: str = "snapshot") -> CreateGeneration:
+        return CreateGeneration(replace(record(D, E, generation=2), seed=seed(of, source)))
+
+    def test_a_survivor_comes_first(self) -> None:
+        assert vetoed(self.from_(manifest()), self.ready)
+
+    def test_its_own_rescue_may_be_used(self) -> None:
+        made = rescue_of(holding(A, B, C))
+        for seen in ({"manifest": made}, {"work": Ended(TakeSnapshot(FIRST), NOW, NOW, manifest=made)}):
+            example = a_lost_three(A).seeing(**seen)
+            assert not vetoed(self.from_(made, "survivor i-a"), example)
+            assert vetoed(self.from_(made, "survivor i-b"), example.seeing(manifest=TIMEOUT))
+
+    def test_so_may_a_snapshot_that_covers_its_log(self) -> None:
+        covers = manifest(raft_index=1000)
+        assert not vetoed(self.from_(covers), self.ready.seeing(manifest=covers))
+        for other in (
+            replace(covers, raft_index=999),
+            replace(covers, cluster_id=OTHER_CLUSTER),
+            manifest(snapshot_name(1), raft_index=1000, sha256=covers.sha256),
+            TIMEOUT,
+        ):
+            assert vetoed(self.from_(covers), self.ready.seeing(manifest=other))
+        assert vetoed(CreateGeneration(record(D, E, generation=2)), self.ready.seeing(manifest=covers))
+
+    def test_what_cannot_be_rescued_stands_in_nobodys_way(self) -> None:
+        for report in (
+            holding(A, B, C, trouble="etcd panics"),
+            holding(A, data=Holding.DAMAGED, position=None, members=()),
+        ):
+            example = self.ready.seeing(reports=fresh(report, nothing(D), nothing(E)))
+            assert not vetoed(self.from_(manifest()), example)
+
+
+class TestStoppingASurvivor:
+    stop = StopEtcd("rescue")
+
+    def test_of_a_lost_generation_for_its_log(self) -> None:
+        assert not vetoed(self.stop, a_lost_three(A))
+
+    def test_never_beside_a_quorum_unheard_or_unproven(self) -> None:
+        assert vetoed(self.stop, a_lost_three(A).seeing(membership=a_healthy_three().o.membership))
+        assert vetoed(self.stop, a_lost_three(A).seeing(reports=fresh(nothing(D), nothing(E))))
+        assert vetoed(self.stop, a_lost_three(A).seeing(reports=fresh(holding(A, B, C), nothing(D))))
+        assert vetoed(self.stop, a_healthy_three())
+
+
+class TestRestoring:
+    restored = Disk(identity(D, Stage.STARTING, generation=2), Data.EMPTY, restored=frozenset({OLD_NONCE}))
+    ready = a_founder_that_restores().seeing(disk=restored)
+    put = PutInPlace(OLD_NONCE)
+
+    def test_what_was_restored_for_the_claim_may_be_put_in_place(self) -> None:
+        assert not vetoed(self.put, self.ready)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"process": EtcdRunning(1)},
+            {"process": TIMEOUT},
+            {"disk": replace(restored, data=Data.PRESENT)},
+            {"disk": replace(restored, data=Data.ABSENT)},
+            {"disk": replace(restored, restored=frozenset())},
+            {"disk": replace(restored, identity=None)},
+            {"disk": replace(restored, identity=identity(D, Stage.ADDING, generation=2))},
+            {"disk": replace(restored, identity=identity(D, Stage.STARTING, generation=2, nonce=NONCE))},
+            {"disk": replace(restored, identity=identity(D, Stage.STARTING, generation=1))},
+            {"disk": TIMEOUT},
+            {"claim": None},
+            {"claim": TIMEOUT},
+            {"claim": claim(D, NONCE)},
+            {"head": TIMEOUT},
+            {"head": record(A, D, E, generation=2)},
+            {"head": replace(the_next(), founders={A: peer(A)})},
+        ],
+        ids=str,
+    )
+    def test_never_otherwise(self, changes: Any) -> None:
+        assert vetoed(self.put, self.ready.seeing(**changes))
+
+    def test_a_generation_with_a_seed_never_starts_as_new(self) -> None:
+        launch = Launch(D, peer(D), "new", "token", ())
+        assert vetoed(StartEtcd(launch), self.ready)
+        head = replace(the_next(), seed=None)
+        assert not vetoed(StartEtcd(launch), self.ready.seeing(head=head))
+
+
+class TestTasks:
+    def test_a_log_is_copied_only_where_nothing_writes_to_it(self) -> None:
+        rescue = BeginTask(RescueLog(FIRST, Rescued(A, MEMBERS[A], POSITION)))
+        assert not vetoed(rescue, a_stopped_member())
+        assert vetoed(rescue, a_healthy_three())
+        assert vetoed(rescue, a_stopped_member().seeing(process=TIMEOUT))
+
+    def test_whatever_only_reads_meets_no_objection(self) -> None:
+        for task in (TakeSnapshot(FIRST), FetchSeed(manifest()), Drill(snapshot_name())):
+            assert not vetoed(BeginTask(task), a_healthy_three())
+
+
+class TestExpiring:
+    old, young = snapshot_name(700, minutes_ago=90), snapshot_name(800)
+    listed = a_healthy_three().seeing(snapshots=(a_snapshot(old), a_snapshot(young)))
+
+    def test_what_is_behind_a_newer_one_may_go(self) -> None:
+        assert not vetoed(ExpireSnapshots((self.old,)), self.listed)
+
+    def test_never_the_newest_or_all(self) -> None:
+        assert vetoed(ExpireSnapshots((self.young,)), self.listed)
+        assert vetoed(ExpireSnapshots((self.old, self.young)), self.listed)
+
+    def test_never_on_the_strength_of_one_that_is_bad(self) -> None:
+        bad = self.listed.seeing(snapshots=(a_snapshot(self.old), a_snapshot(self.young, bad=True)))
+        assert vetoed(ExpireSnapshots((self.old,)), bad)
+
+    def test_never_the_heads_seed(self) -> None:
+        head = replace(record(A), seed=seed(manifest(self.old)))
+        assert vetoed(ExpireSnapshots((self.old,)), self.listed.remembering(head=head))
+
+    def test_never_blindly(self) -> None:
+        assert vetoed(ExpireSnapshots((self.old,)), self.listed.seeing(snapshots=TIMEOUT))
+        assert vetoed(ExpireSnapshots((self.old,)), self.listed.remembering(head=None))
+
+
+def test_only_a_ghosts_alarm_for_want_of_space_is_taken_back() -> None:
+    ghost = Alarm(MemberId(0xDEAD), AlarmKind.NOSPACE)
+    assert not vetoed(Disarm(ghost), a_healthy_three())
+    assert vetoed(Disarm(replace(ghost, member=MEMBERS[B])), a_healthy_three())
+    assert vetoed(Disarm(replace(ghost, kind=AlarmKind.CORRUPT)), a_healthy_three())
+    assert vetoed(Disarm(ghost), a_healthy_three().seeing(membership=TIMEOUT))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from agent.model.actions import (
     Blocker,
     CallHuman,
+    Disarm,
     PromoteMember,
     Rest,
     StampIdentity,
@@ -14,7 +15,9 @@ from agent.model.actions import (
     Wait,
     WriteFormed,
 )
+from agent.model.cluster import Alarm, AlarmKind
 from agent.model.disk import Data, Disk, EtcdStopped, Stage
+from agent.model.ids import InstanceId, MemberId
 from agent.model.known import NOT_ASKED
 from tests.decide.examples import (
     CLUSTER,
@@ -179,3 +182,30 @@ def test_an_unreadable_disk_or_process_is_no_reason_to_do_anything() -> None:
         example = a_healthy_three().seeing(**{field: TIMEOUT})
         assert example.action == Wait(Blocker.IGNORANCE)
         assert example.rule == "unseen"
+
+
+class TestInheritedAlarms:
+    """A restored cluster has the alarms of the members it was made of, under IDs that are nobody's any more."""
+
+    ghost = Alarm(MemberId(0xDEAD), AlarmKind.NOSPACE)
+
+    def with_alarms(self, *alarms: Alarm, seen_by: InstanceId = A) -> Example:
+        full = replace(status(seen_by), errors=("memberID:57005 alarm:NOSPACE",))
+        return a_healthy_three(seen_by).seeing(local=full, alarms=alarms)
+
+    def test_beside_the_leader_a_ghosts_alarm_is_taken_back(self) -> None:
+        assert self.with_alarms(self.ghost).action == Disarm(self.ghost)
+
+    def test_one_at_a_time_and_never_a_members_own(self) -> None:
+        own = Alarm(MEMBERS[B], AlarmKind.NOSPACE)
+        assert self.with_alarms(own, self.ghost).action == Disarm(self.ghost)
+        assert self.with_alarms(own).action == Rest()
+        assert self.with_alarms().action == Rest()
+
+    def test_corruption_is_a_humans_whoever_raised_it(self) -> None:
+        assert self.with_alarms(replace(self.ghost, kind=AlarmKind.CORRUPT)).action == Rest()
+
+    def test_nobody_else_does_and_nobody_without_a_list(self) -> None:
+        assert self.with_alarms(self.ghost, seen_by=B).action == Rest()
+        assert self.with_alarms().seeing(alarms=TIMEOUT).action == Rest()
+        assert self.with_alarms(self.ghost).seeing(membership=TIMEOUT).action == Wait(Blocker.QUORUM)
