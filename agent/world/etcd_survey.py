@@ -24,6 +24,7 @@ from agent.model.known import Ignorance
 from agent.model.members import Damaged, LogPosition, MemberEntry, Survey
 from agent.world import durable, etcd_bolt, etcd_wal
 from agent.world.etcd_damage import Damage
+from agent.world.etcd_records import Change, ChangeKind, Mark, Segment
 
 ATTEMPTS: Final = 20
 KEPT_SEGMENTS: Final = 64  # 4 GiB of log
@@ -33,9 +34,9 @@ class SegmentMemory:
     """Sealed segments, read once: etcd writes only to the last one. A file that changed all the same is read anew."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[object, ...], etcd_wal.Segment] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], Segment] = OrderedDict()
 
-    def __call__(self, path: Path, make: Callable[[], etcd_wal.Segment]) -> etcd_wal.Segment:
+    def __call__(self, path: Path, make: Callable[[], Segment]) -> Segment:
         mark = _mark(path)
         found = self._kept.get(mark)
         if found is None:
@@ -97,7 +98,7 @@ def _database(path: Path) -> etcd_bolt.Contents:
     return etcd_bolt.read(path) if path.exists() and path.stat().st_size else etcd_bolt.NOTHING
 
 
-def _from_the_leader(data_dir: Path, start: etcd_wal.Mark) -> etcd_bolt.Contents:
+def _from_the_leader(data_dir: Path, start: Mark) -> etcd_bolt.Contents:
     """A member that fell behind was sent a whole database, and did not come to put it in the old one's place.
 
     etcd does that at its next start, and refuses to start where it is missing (recoverSnapshotBackend).
@@ -121,11 +122,11 @@ def _last_change_applied(log: etcd_wal.Log, contents: etcd_bolt.Contents) -> int
     return max((change.index for change in log.changes if _shows(contents, change)), default=0)
 
 
-def _shows(contents: etcd_bolt.Contents, change: etcd_wal.Change) -> bool:
-    if change.kind is etcd_wal.ChangeKind.REMOVE:
+def _shows(contents: etcd_bolt.Contents, change: Change) -> bool:
+    if change.kind is ChangeKind.REMOVE:
         return change.member in contents.removed
     listed = next((each for each in contents.members if each.id == change.member), None)
-    if listed is None or change.kind is etcd_wal.ChangeKind.UPDATE:
+    if listed is None or change.kind is ChangeKind.UPDATE:
         return False
     return not (change.promotes and listed.is_learner)
 

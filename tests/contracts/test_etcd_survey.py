@@ -20,6 +20,7 @@ from agent.model.faults import Unavailable
 from agent.model.members import Damaged, LogPosition, Survey
 from agent.world import etcd_bolt, etcd_wal
 from agent.world.etcd import EtcdDoor
+from agent.world.etcd_records import LENGTH_MASK
 from agent.world.etcd_survey import SegmentMemory, survey
 from tests import etcd_versions
 from tests.contracts.etcd_cluster import Cluster, Server, running, wait_until
@@ -221,7 +222,7 @@ def test_a_log_that_ends_before_its_database_has_lost_entries_and_etcd_would_not
     content = path.read_bytes()
     for _ in range(50):
         (frame,) = struct.unpack_from("<q", content, at)
-        at += 8 + (frame & etcd_wal.LENGTH_MASK) + ((frame >> 56) & 7 if frame < 0 else 0)
+        at += 8 + (frame & LENGTH_MASK) + ((frame >> 56) & 7 if frame < 0 else 0)
     os.truncate(path, at)
     os.truncate(path, len(content))
     assert "and the database has" in damage(data)

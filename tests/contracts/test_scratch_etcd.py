@@ -20,6 +20,7 @@ from agent.model.members import Survey
 from agent.world import etcd_bolt, etcd_wal
 from agent.world.etcd import EtcdDoor
 from agent.world.etcd_library import etcdrpc
+from agent.world.etcd_records import ENTRY, ChangeKind
 from agent.world.etcd_restore import copy_data_dir, restore, restore_tool
 from agent.world.etcd_survey import survey
 from agent.world.protobuf_fields import as_varint, encoded
@@ -111,7 +112,7 @@ def test_marking_is_one_record_that_etcd_reads_and_twice_is_once(
 ) -> None:
     copy = copied(stopped, tmp_path / "copy")
     before = etcd_wal.read(copy)
-    etcd_wal._append(before.end, etcd_wal.ENTRY, an_entry(before.last_index + 1, before.last_term, b""))
+    etcd_wal._append(before.end, ENTRY, an_entry(before.last_index + 1, before.last_term, b""))
     marked = etcd_wal.mark_committed(copy)
     assert marked.state == replace(before.state, commit=before.last_index + 1)
     assert etcd_wal.mark_committed(copy) == marked
@@ -138,8 +139,8 @@ def test_a_members_own_removal_is_not_declared_committed(
     """It would stop itself, and serve nothing at all."""
     copy = copied(stopped, tmp_path / "copy")
     log = etcd_wal.read(copy)
-    removal = encoded(7, etcd_wal.ChangeKind.REMOVE, log.member_id)
-    etcd_wal._append(log.end, etcd_wal.ENTRY, an_entry(log.last_index + 1, log.last_term, removal, kind=1))
+    removal = encoded(7, ChangeKind.REMOVE, log.member_id)
+    etcd_wal._append(log.end, ENTRY, an_entry(log.last_index + 1, log.last_term, removal, kind=1))
     assert etcd_wal.mark_committed(copy).state.commit == log.last_index
     with scratch_etcd(version.etcd, copy, "x", force_new_cluster=True) as endpoint:
         assert len(keys(endpoint)) == 30
@@ -160,8 +161,8 @@ def test_changes_of_the_membership_count_once_they_are_committed_and_are_pending
     log, whole = etcd_wal.read(copy), survey(copy)
     assert isinstance(whole, Survey)
     other = next(each for each in whole.members if each.id != log.member_id)
-    removal = encoded(7, etcd_wal.ChangeKind.REMOVE, other.id)
-    etcd_wal._append(log.end, etcd_wal.ENTRY, an_entry(log.last_index + 1, log.last_term, removal, kind=1))
+    removal = encoded(7, ChangeKind.REMOVE, other.id)
+    etcd_wal._append(log.end, ENTRY, an_entry(log.last_index + 1, log.last_term, removal, kind=1))
     proposed = survey(copy)
     assert isinstance(proposed, Survey)
     assert proposed.members == whole.members
@@ -176,14 +177,14 @@ def test_changes_of_the_membership_count_once_they_are_committed_and_are_pending
 def test_an_entry_replaces_what_came_after_its_index_and_a_gap_is_damage(newest: Path, tmp_path: Path) -> None:
     copy = copied(newest, tmp_path / "copy")
     log = etcd_wal.read(copy)
-    added = encoded(7, etcd_wal.ChangeKind.ADD_LEARNER, 0xABC)
+    added = encoded(7, ChangeKind.ADD_LEARNER, 0xABC)
     for index, term, kind, data in ((1, 0, 1, added), (2, 0, 0, b"a"), (1, 3, 0, b"b")):
         entry = an_entry(log.last_index + index, log.last_term + term, data, kind)
-        etcd_wal._append(etcd_wal.read(copy).end, etcd_wal.ENTRY, entry)
+        etcd_wal._append(etcd_wal.read(copy).end, ENTRY, entry)
     found = etcd_wal.read(copy)
     assert (found.last_index, found.last_term) == (log.last_index + 1, log.last_term + 3)
     assert found.changes == log.changes
-    etcd_wal._append(found.end, etcd_wal.ENTRY, an_entry(found.last_index + 3, 9, b""))
+    etcd_wal._append(found.end, ENTRY, an_entry(found.last_index + 3, 9, b""))
     assert "are missing" in str(survey(copy))
 
 
