@@ -680,7 +680,7 @@ def test_a_stale_branch_may_look_more_complete_than_what_was_committed() -> None
     Term 4: C and E elect A, which spreads X and an entry of its own to C and D; that commits both. E hears that X is
     committed in a message that ends with X. Now E ends with X of term 2, and B with an entry of term 3 that never
     counted, both at the same index: raft's order prefers B. (In raft's own elections C or D would keep B from
-    winning.) It takes a leader that sends E less than it has: 40,000 random lives have not come upon it.
+    winning.) It takes a leader that sends E less than it has: 20,000 random lives have not come upon it.
     A report that also told the term in which its commit was learnt would do: the log of a survivor is safe to prefer
     to E's only if its last entry is of that term or later.
     """
