@@ -3,6 +3,8 @@
 glibc gives every thread an arena of its own (mallopt(3), M_ARENA_MAX), and what a part or a range of several MiB leaves
 free in one is of no use to the next thread. Measured with six transfers of 200 MB in one process: the most it held
 grew from 144 to 260 MB by itself, and stayed at 138 to 154 MB with two arenas, at the same speed.
+Higher thresholds of trimming and mapping, for the kernel not to zero every piece again, saved a third of the processor
+time of hashing and compressing alone, nothing to speak of in a whole upload, and cost up to 70 MB: left as they are.
 Where the C library is another one, nothing is done.
 """
 

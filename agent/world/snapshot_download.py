@@ -11,6 +11,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -117,7 +118,18 @@ def whole_or_nothing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_all(file: IO[bytes], pieces: Iterator[bytes]) -> None:
-    for piece in pieces:
-        left = memoryview(piece)
-        while left:
-            left = left[file.write(left) :]
+    """One piece is written while the next one is unpacked: neither needs Python's lock for long."""
+    with ThreadPoolExecutor(1, "writing") as pool:
+        writing: Future[None] | None = None
+        for piece in pieces:
+            if writing is not None:
+                writing.result()
+            writing = pool.submit(_write, file, piece)
+        if writing is not None:
+            writing.result()
+
+
+def _write(file: IO[bytes], piece: bytes) -> None:
+    left = memoryview(piece)
+    while left:
+        left = left[file.write(left) :]
