@@ -286,7 +286,7 @@ def _in_the_bucket(post: Place, store: Store, case: Case, source: Source) -> Sou
 
 def import_snapshot(post: Place, store: Store, case: Case, url: str) -> Manifest:
     """A file that plain etcd saved becomes a snapshot of ours: uploaded, verified, with a manifest."""
-    generation = GenerationNumber(max(1, next_number(case) - 1))
+    generation = GenerationNumber(max(1, next_number(case, FromUrl(url)) - 1))
     name = SnapshotName(generation, _revision_in(store, url), case.o.now.replace(microsecond=0))
     with progress("taking the file in", 0, sys.stderr) as on_bytes:
         uploaded = store.adopt(url, name, on_bytes)

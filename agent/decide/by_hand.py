@@ -20,7 +20,7 @@ from agent.model.cluster import quorum_of
 from agent.model.generation import Exclusion, GenerationRecord
 from agent.model.ids import GenerationNumber, InstanceId, PeerUrl
 from agent.model.policy import Policy
-from agent.model.snapshot import Manifest
+from agent.model.snapshot import Manifest, Origin, SnapshotName
 
 BUMPS_SINCE = (3, 5, 10)
 """The etcd whose restore tool first had `--bump-revision`."""
@@ -169,13 +169,22 @@ def _may_serve(case: Case, exclude: tuple[Exclusion, ...]) -> str:
 # ---- replacing ------------------------------------------------------------------------------------------------------
 
 
-def next_number(case: Case) -> GenerationNumber:
-    """One more than any generation that there is a trace of: records may have been lost, and disks remember."""
-    known = [each.name.generation for each in case.listed]
+def next_number(case: Case, source: Source) -> GenerationNumber:
+    """One more than any generation that there is a trace of: records may have been lost, and disks remember.
+
+    A file that was taken in is no trace of any, whatever it is called.
+    """
+    known = [each.name.generation for each in case.listed if each.name != _taken_in(source)]
     known += [each.report.generation for each in case.filed if each.report.generation is not None]
     if case.head is not None:
         return GenerationNumber(case.head.generation + 1)
     return GenerationNumber(max(known, default=0) + 1)
+
+
+def _taken_in(source: Source) -> SnapshotName | None:
+    if isinstance(source, FromSnapshot) and source.manifest.origin is Origin.IMPORT:
+        return source.manifest.name
+    return None
 
 
 def _replacing(
@@ -185,7 +194,7 @@ def _replacing(
     if isinstance(founders, Refusal):
         return founders
     life, why = life_of(case, exclude)
-    number = next_number(case)
+    number = next_number(case, source)
     bump = 0 if isinstance(source, FromNothing) else bump_for(case.policy, source, tool_bumps)
     return Draft(
         number,

@@ -26,6 +26,7 @@ from agent.model.generation import Exclusion, Report
 from agent.model.ids import GenerationNumber, InstanceId
 from agent.model.members import LogPosition
 from agent.model.policy import Policy
+from agent.model.snapshot import Origin
 from tests.decide.examples import (
     NOW,
     A,
@@ -208,12 +209,23 @@ def test_two_at_one_address_found_nothing() -> None:
 
 
 def test_the_number_follows_every_trace_of_a_generation() -> None:
-    case = seeing(nothing(A), head=None, listed=())
-    assert next_number(case) == 1
-    assert next_number(replace(case, listed=(a_snapshot(snapshot_name(generation=5)),))) == 6
-    assert next_number(seeing(holding(A, B, C, generation=GenerationNumber(3)), head=None, listed=())) == 4
-    assert next_number(replace(case, filed=(filed(A),))) == 1
-    assert next_number(two_of_three_unknown()) == 2
+    def number(case: Case, source: Source = FromNothing()) -> int:  # noqa: B008 - a value
+        return next_number(case, source)
+
+    empty = seeing(nothing(A), head=None, listed=())
+    fifth = snapshot_name(generation=5)
+    assert number(empty) == 1
+    assert number(replace(empty, listed=(a_snapshot(fifth),))) == 6
+    assert number(replace(empty, listed=(a_snapshot(fifth),)), FromSnapshot(manifest(fifth))) == 6
+    assert number(seeing(holding(A, B, C, generation=GenerationNumber(3)), head=None, listed=())) == 4
+    assert number(replace(empty, filed=(filed(A),))) == 1
+    assert number(two_of_three_unknown()) == 2
+
+
+def test_a_file_that_was_taken_in_is_no_trace_of_a_generation() -> None:
+    case = seeing(nothing(A), head=None, listed=(a_snapshot(),))
+    assert next_number(case, FromSnapshot(manifest(origin=Origin.IMPORT))) == 1
+    assert next_number(case, FromSnapshot(manifest())) == 2
 
 
 def test_a_first_generation_has_nobody_to_fence() -> None:
