@@ -99,13 +99,10 @@ def _fetch(s: Situation, seed: Seed) -> Decision:
 
 
 def _how_far(work: Work) -> str:
-    match work:
-        case Working():
-            return f": {work.bytes_done / 1e6:.0f} MB so far"
-        case Ended(trouble=Unknown() as trouble):
-            return f", which failed and is tried again: {trouble}"
-        case _:
-            return ""
+    """Of a task that may not begin yet: one is under way, or the last one failed."""
+    if isinstance(work, Working):
+        return f": {work.bytes_done / 1e6:.0f} MB so far"
+    return f", which failed and is tried again: {work.trouble if isinstance(work, Ended) else 'unknown'}"
 
 
 def _named_here(s: Situation, record: GenerationRecord) -> bool:
