@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agent.decide import RULES
 from agent.model.actions import Blocker
-from agent.telemetry.metrics import MEMBER_STATES, Metrics
+from agent.telemetry.metrics import MEMBER_STATES, SNAPSHOT_STATES, TASKS, Metrics, Newest
 
 NOT_BASE_UNITS = ("milliseconds", "ms", "minutes", "hours", "kilobytes", "megabytes", "percent")
 
@@ -146,3 +146,52 @@ def test_the_rules_and_blockers_we_have_are_fit_to_be_labels() -> None:
     real = Metrics(version="1", rules=names, blockers=[blocker.value for blocker in Blocker])
     real.decided(names[0], blocked=Blocker.QUORUM)
     assert value(real, "blocked", reason="quorum") == 1
+
+
+# ---- snapshots, tasks, recovery --------------------------------------------------------------------------------------
+
+
+def test_what_nobody_has_read_is_unknown_and_what_cannot_have_happened_is_zero(metrics: Metrics) -> None:
+    for name in (
+        *("snapshot_newest_timestamp_seconds", "snapshot_newest_revision", "snapshot_newest_stored_bytes"),
+        *("drill_last_timestamp_seconds", "drill_last_duration_seconds"),
+        *("recovery_proven_lost", "recovery_blockers", "reports_fresh"),
+    ):
+        assert math.isnan(value(metrics, name) or 0), name
+    assert math.isnan(value(metrics, "snapshots", state="sound") or 0)
+    assert math.isnan(value(metrics, "drill_last_result", result="passed") or 0)
+    assert math.isnan(value(metrics, "generation_cause", cause="first") or 0)
+    assert [value(metrics, "task", task=each) for each in TASKS] == [0] * len(TASKS)
+    assert value(metrics, "tasks_total", task="Drill", outcome="done") == 0
+
+
+def test_the_newest_snapshot_and_how_many_there_are(metrics: Metrics) -> None:
+    metrics.listed(newest=Newest(1_700_000_000.0, 812, 10_000), states={"sound": 3, "bad": 1})
+    assert value(metrics, "snapshot_newest_timestamp_seconds") == 1_700_000_000
+    assert value(metrics, "snapshot_newest_revision") == 812
+    assert [value(metrics, "snapshots", state=each) for each in SNAPSHOT_STATES] == [3, 1, 0]
+    metrics.listed(newest=Newest(), states={})
+    assert value(metrics, "snapshot_newest_timestamp_seconds") == 0, "known to be none: an alert on its age holds"
+
+
+def test_one_task_at_a_time_and_every_end_of_one(metrics: Metrics) -> None:
+    metrics.working("Drill", 5)
+    assert (value(metrics, "task", task="Drill"), value(metrics, "task_done_bytes")) == (1, 5)
+    metrics.working(None)
+    assert (value(metrics, "task", task="Drill"), value(metrics, "task_done_bytes")) == (0, 0)
+    metrics.task_ended("Drill", "refused")
+    metrics.task_ended("Surprise", "maybe")
+    assert value(metrics, "tasks_total", task="Drill", outcome="refused") == 1
+    assert value(metrics, "tasks_total", task="other", outcome="other") == 1
+
+
+def test_recovery_drills_and_causes_have_bounded_labels(metrics: Metrics) -> None:
+    metrics.recovering(proven_lost=True, blockers=0, reports=2)
+    metrics.drilled(at=1.0, seconds=2.0, result="failed")
+    metrics.caused_by("quorum-lost")
+    assert value(metrics, "recovery_proven_lost") == 1
+    assert value(metrics, "reports_fresh") == 2
+    assert [value(metrics, "drill_last_result", result=each) for each in ("passed", "failed")] == [0, 1]
+    assert [value(metrics, "generation_cause", cause=each) for each in ("first", "quorum-lost")] == [0, 1]
+    metrics.caused_by("a cause of a later version")
+    assert value(metrics, "generation_cause", cause="other") == 1

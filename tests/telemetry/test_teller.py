@@ -16,8 +16,11 @@ from agent.model.memory import Memory
 from agent.model.observation import Me, Observation
 from agent.model.policy import Policy
 from agent.model.round import Round
+from agent.model.snapshot import DrillRecord, DrillResult
+from agent.model.work import Ended, TakeSnapshot, Working
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.teller import Teller
+from tests.decide import examples
 
 ME = Me(InstanceId("i-a"), "10.0.0.1", PeerUrl("http://10.0.0.1:2380"), "boot")
 POLICY = Policy(cluster="prod")
@@ -87,3 +90,103 @@ def test_another_reason_is_another_line(teller: Teller, caplog: pytest.LogCaptur
         for head in (THROTTLED, replace(THROTTLED, detail="in other words"), NOT_ASKED, denied, denied):
             teller.tell(round_of(replace(HEALTHY, head=head)))
     assert told(caplog) == ["cannot tell", "cannot tell"]
+
+
+# ---- tasks, snapshots, recovery -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(version="0", rules=["rest"], blockers=["quorum"])
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"etcd_asg_agent_{name}", labels)
+
+
+def test_a_task_is_shown_while_it_runs_and_told_of_once_when_it_ended(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    teller = Teller(POLICY, metrics)
+    task, late = TakeSnapshot(FIRST), NOW + timedelta(seconds=5)
+    failed = Ended(task, NOW, late, Unknown(Ignorance.THROTTLED, "slow down"))
+    done = replace(failed, at=late + timedelta(seconds=5), trouble=None, manifest=examples.manifest())
+    with caplog.at_level(logging.INFO):
+        teller.tell(round_of(replace(HEALTHY, work=Working(task, NOW, 7))))
+        assert value(metrics, "task", task="TakeSnapshot") == 1
+        assert value(metrics, "task_done_bytes") == 7
+        for work in (failed, failed, done, done):
+            teller.tell(round_of(replace(HEALTHY, work=work)))
+    assert value(metrics, "task", task="TakeSnapshot") == 0
+    assert [value(metrics, "tasks_total", task="TakeSnapshot", outcome=each) for each in ("failed", "done")] == [1, 1]
+    ends = [each for each in caplog.records if each.message == "task ended"]
+    assert [each.levelname for each in ends] == ["WARNING", "INFO"]
+    assert vars(ends[0])["facts"]["detail"] == "slow down"
+    assert vars(ends[1])["facts"]["snapshot"] == str(examples.snapshot_name())
+
+
+def test_a_listing_stays_told_until_the_next(metrics: Metrics) -> None:
+    teller = Teller(POLICY, metrics)
+    listed = (
+        examples.a_snapshot(),
+        examples.a_snapshot(examples.snapshot_name(900), bad=True),
+        examples.a_snapshot(examples.snapshot_name(950), committed=False),
+    )
+    read = Memory(head=examples.record(examples.A), snapshots=listed, snapshots_read_at=examples.NOW)
+    teller.tell(replace(round_of(HEALTHY), memory=read))
+    assert value(metrics, "snapshot_newest_revision") == 800
+    assert value(metrics, "snapshot_newest_timestamp_seconds") == examples.NOW.timestamp() - 240
+    assert [value(metrics, "snapshots", state=each) for each in ("sound", "bad", "unfinished")] == [1, 1, 1]
+    assert value(metrics, "generation_cause", cause="first") == 1
+    teller.tell(replace(round_of(HEALTHY), memory=replace(read, head=None)))
+    assert value(metrics, "snapshots", state="sound") == 1
+    empty = replace(read, snapshots=())
+    teller.tell(replace(round_of(HEALTHY), memory=empty))
+    assert value(metrics, "snapshot_newest_timestamp_seconds") == 0
+
+
+def test_a_drill_stays_told(metrics: Metrics) -> None:
+    teller = Teller(POLICY, metrics)
+    drill = DrillRecord(examples.snapshot_name(), ME.instance, DrillResult.FAILED, "differs", 2.5, age_seconds=60)
+    for o in (replace(HEALTHY, last_drill=drill), HEALTHY):
+        teller.tell(round_of(o))
+    assert value(metrics, "drill_last_timestamp_seconds") == NOW.timestamp() - 60
+    assert value(metrics, "drill_last_result", result="failed") == 1
+
+
+def lost(*reports: Report) -> Round:
+    example = examples.a_lost_three()
+    o = example.o if not reports else replace(example.o, reports=examples.fresh(*reports))
+    return replace(round_of(o), memory=example.memory)
+
+
+def test_what_recovery_waits_for_is_a_line_when_it_changes(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
+    teller = Teller(POLICY, metrics)
+    d, e = examples.nothing(examples.D), examples.nothing(examples.E)
+    a = examples.holding(examples.A, examples.B, examples.C)
+    quorum = examples.a_healthy_three()
+    with caplog.at_level(logging.INFO):
+        for played in (lost(a), lost(a), lost(a, d), lost(a, d, e), lost(a, d, e)):
+            teller.tell(played)
+        assert value(metrics, "recovery_proven_lost") == 1
+        assert (value(metrics, "recovery_blockers"), value(metrics, "reports_fresh")) == (0, 3)
+        teller.tell(replace(round_of(quorum.o), memory=quorum.memory))
+        assert value(metrics, "recovery_proven_lost") == 0
+        teller.tell(lost(a, d, e))
+    said = [each.message for each in caplog.records if "recovery" in each.message or "lost" in each.message]
+    proven = "the generation is proven lost"
+    assert said == ["recovery waits", "recovery waits", proven, proven]
+
+
+def test_the_status_names_what_recovery_waits_for(metrics: Metrics) -> None:
+    teller = Teller(POLICY, metrics)
+    a = examples.holding(examples.A, examples.B, examples.C)
+    teller.tell(lost(a))
+    recovery = teller.status()["recovery"]
+    assert recovery["proven_lost"] is False
+    assert [each["who"] for each in recovery["blockers"]] == [examples.D, examples.E]
+    assert recovery["since"] is not None
+    teller.tell(round_of(replace(HEALTHY, work=Working(TakeSnapshot(FIRST), NOW, 7))))
+    assert "recovery" not in teller.status()
+    assert teller.status()["observation"]["work"]["state"] == "working"
+    assert teller.status()["observation"]["work"]["task"] == "TakeSnapshot"
