@@ -174,10 +174,15 @@ def _ask_the_agent(settings: Settings) -> dict[str, Any]:
 def refuse_beside_a_busy_agent(settings: Settings) -> None:
     """The agent on this instance works in the same scratch folder: one task at a time. No agent, no trouble."""
     with suppress(Unavailable):
-        work = (_ask_the_agent(settings).get("observation") or {}).get("work") or {}
-        if work.get("state") == "working":
-            said = f"the agent on this instance is busy with {work.get('task')}: wait until `status` shows no work"
-            raise Refused(said, Ignorance.FAILED)
+        refuse_if_busy(_ask_the_agent(settings))
+
+
+def refuse_if_busy(seen: Mapping[str, Any]) -> None:
+    """Refused where this status says that a task is under way."""
+    work = (seen.get("observation") or {}).get("work") or {}
+    if work.get("state") == "working":
+        said = f"the agent on this instance is busy with {work.get('task')}: wait until `status` shows no work"
+        raise Refused(said, Ignorance.FAILED)
 
 
 def show_members(args: argparse.Namespace) -> int:
