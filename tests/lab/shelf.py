@@ -159,6 +159,11 @@ class Shelf:
         self.put(name.manifest_key, forged.to_json().encode())
         return forged
 
+    def remove(self, name: SnapshotName) -> None:
+        """As nobody but a test may."""
+        for suffix in SUFFIXES:
+            self.lab.aws("s3").delete_object(Bucket=self.bucket, Key=f"{self.root}{name}{suffix}")
+
 
 def later(name: SnapshotName, revisions: int, generation: int | None = None) -> SnapshotName:
     """A name that is newer by so many revisions, and as many seconds."""
