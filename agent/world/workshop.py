@@ -29,6 +29,9 @@ Errand = Callable[[Task, OnBytes], Manifest | None]
 IN_NO_HURRY = 10
 """The nice value of a thread whose work nobody waits for."""
 
+MAY_PASS = frozenset({Ignorance.OURS, Ignorance.DENIED})
+"""A no that is about us and our rights, and says nothing about the snapshot, or the data, that the task was about."""
+
 
 class ThreadWorkshop:
     """`agent.world.doors.Workshop`."""
@@ -65,9 +68,8 @@ class ThreadWorkshop:
         except Unavailable as trouble:
             return Ended(task, since, self._clock.now(), trouble.unknown)
         except Refused as trouble:
-            return Ended(
-                task, since, self._clock.now(), trouble.unknown, final=trouble.unknown.why is not Ignorance.OURS
-            )
+            final = trouble.unknown.why not in MAY_PASS
+            return Ended(task, since, self._clock.now(), trouble.unknown, final)
         except Exception as bug:  # a thread's end must be known, or the agent would wait for it for ever
             log.exception("a task failed in a way that nobody expected")
             return Ended(task, since, self._clock.now(), Unknown(Ignorance.MALFORMED, f"{type(bug).__name__}: {bug}"))

@@ -27,6 +27,7 @@ from agent.lab.client import Lab
 from agent.model.ids import GenerationNumber
 from agent.model.snapshot import BAD, DATA, MANIFEST, Manifest, SnapshotName
 from tests.lab.harness import leader, member_list
+from tests.lab.watching import logged
 
 Document = dict[str, Any]
 SUFFIXES = (DATA, MANIFEST, BAD)
@@ -182,19 +183,14 @@ def first_in_turn(lab: Lab) -> str:
     return next(each.name for each in sorted(found, key=lambda each: each.id) if each.name != leading.id)
 
 
-def key_count(address: str, revision: int) -> int:
-    """How many keys there were at a revision, by etcd's word."""
-    wanted = {"key": "AA==", "range_end": "AA==", "count_only": True, "revision": revision}
-    said = members.ask(address, "/v3/kv/range", wanted, 10)
-    assert said is not None
-    return int(said.get("count", 0))
-
-
-def hash_kv(address: str, revision: int) -> int:
-    """etcd's HashKV at a revision."""
-    said = members.ask(address, "/v3/maintenance/hashkv", {"revision": revision}, 10)
-    assert said is not None
-    return int(said["hash"])
+def lines_about(lab: Lab, what: str, since: datetime) -> list[dict[str, Any]]:
+    """What any agent logged about it."""
+    return [
+        line
+        for each in lab.instances()
+        for line in logged(each)
+        if what in str(line) and datetime.fromisoformat(line["time"]) > since
+    ]
 
 
 def fill(address: str, megabytes: int, prefix: str = "bulk/") -> None:

@@ -19,8 +19,9 @@ from agent.lab.client import Instance, Lab
 from agent.lab.spec import LabSpec
 from agent.model.snapshot import Manifest
 from tests.lab.harness import Writer, leader, statuses, stays, wait_until, wait_whole
-from tests.lab.shelf import Shelf, fill, first_in_turn, hash_kv, key_count, largest_file, peak_of
-from tests.lab.watching import SETTINGS, logged, wait_calm, well_kept_lab
+from tests.lab.losing import count_keys, hash_kv
+from tests.lab.shelf import Shelf, fill, first_in_turn, largest_file, lines_about, peak_of
+from tests.lab.watching import SETTINGS, wait_calm, well_kept_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
@@ -78,8 +79,8 @@ def test_a_first_snapshot_follows_right_after_a_generation_forms_and_is_what_etc
     assert first.etcd_version == said.version
     assert shelf.database(first)
     assert first.fingerprint is not None
-    assert first.fingerprint.key_count == key_count(voter.address, first.name.revision)
-    assert first.fingerprint.hash_kv == hash_kv(voter.address, first.name.revision)
+    assert first.fingerprint.key_count == count_keys(voter.address, first.name.revision)
+    assert {first.fingerprint.hash_kv} == {found for found, _ in hash_kv(three, first.name.revision)}
 
 
 def test_one_is_taken_each_interval_under_writes_by_the_follower_with_the_lowest_id(three: Lab) -> None:
@@ -139,16 +140,6 @@ def test_denied_is_a_line_that_names_the_statement_and_nothing_goes_while_nothin
     line = lines_about(three, "s3:PutObject", began)[0]
     assert f'"Resource":"arn:aws:s3:::{shelf.bucket}/{shelf.root}*"' in line["detail"]
     wait_until(lambda: len(shelf.sound()) > len(before) / 2, 2 * INTERVAL_S, "a snapshot in fair weather")
-
-
-def lines_about(lab: Lab, what: str, since: datetime) -> list[dict[str, Any]]:
-    """What any agent logged about it."""
-    return [
-        line
-        for each in lab.instances()
-        for line in logged(each)
-        if what in str(line) and datetime.fromisoformat(line["time"]) > since
-    ]
 
 
 # ---- a database that takes its time ---------------------------------------------------------------------------------
