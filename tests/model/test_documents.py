@@ -9,8 +9,22 @@ from typing import Any
 
 import pytest
 
-from agent.model.generation import FIRST, Cause, Claim, Formed, GenerationRecord, Report, Seed
+from agent.model.documents import Document
+from agent.model.generation import (
+    FIRST,
+    Cause,
+    Claim,
+    Exclusion,
+    Formed,
+    GenerationRecord,
+    Holding,
+    Report,
+    Seat,
+    Seed,
+    Sight,
+)
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
+from agent.model.members import LogPosition, MemberEntry
 
 A, B = InstanceId("i-a"), InstanceId("i-b")
 RECORD = GenerationRecord(
@@ -26,13 +40,25 @@ RECORD = GenerationRecord(
 )
 SEEDED = replace(RECORD, seed=Seed("snapshots/000003/x.json", 812, "ab" * 32, "survivor i-a"))
 FORMED = Formed(ClusterId(0xC1), {MemberId(0xB): B, MemberId(0xA): A})
-REPORT = Report(A, PeerUrl("https://10.0.1.5:2380"), "boot-1", "intact", FIRST, ClusterId(0xC1), MemberId(0xA))
-EMPTY_REPORT = Report(A, PeerUrl("https://10.0.1.5:2380"), "boot-1", "none")
+REPORT = Report(A, PeerUrl("https://10.0.1.5:2380"), "boot-1", Holding.INTACT, FIRST, ClusterId(0xC1), MemberId(0xA))
+FULL_REPORT = replace(
+    REPORT,
+    sight=Sight.LEADER,
+    seat=Seat.SPENT,
+    leaderless_since=datetime(2026, 1, 1, 12, 30, 0, 123_456, tzinfo=UTC),
+    running=True,
+    position=LogPosition(7, 1004, 1000, pending_changes=True),
+    revision=900,
+    members=(MemberEntry(MemberId(0xA), "i-a", (PeerUrl("https://10.0.1.5:2380"),), is_learner=True),),
+    trouble="a checksum differs",
+)
+EXCLUSION = Exclusion(A, "its volume burned", "admin", datetime(2026, 1, 1, 13, tzinfo=UTC))
+EMPTY_REPORT = Report(A, PeerUrl("https://10.0.1.5:2380"), "boot-1", Holding.NONE)
 
 
 @pytest.mark.parametrize(
     "document",
-    [RECORD, SEEDED, Claim(A, Nonce("9f3c")), FORMED, REPORT, EMPTY_REPORT],
+    [RECORD, SEEDED, Claim(A, Nonce("9f3c")), FORMED, REPORT, EMPTY_REPORT, FULL_REPORT, EXCLUSION],
     ids=lambda each: type(each).__name__,
 )
 def test_what_is_written_can_be_read(document: Any) -> None:
@@ -93,3 +119,30 @@ def test_a_mistyped_optional_field_of_a_report_is_named_too() -> None:
 def test_a_cause_without_evidence_is_read_as_one_without_evidence() -> None:
     text = json.dumps({**json.loads(RECORD.to_json()), "cause": {"kind": "operator"}})
     assert GenerationRecord.from_json(text).cause == Cause("operator", {})
+
+
+def test_a_seed_of_before_revisions_were_bumped_is_read_as_not_bumped() -> None:
+    document = json.loads(SEEDED.to_json())
+    del document["seed"]["bump_revision"]
+    assert GenerationRecord.from_json(json.dumps(document)) == SEEDED
+
+
+@pytest.mark.parametrize("field", ["data", "seat", "sight"])
+def test_a_word_that_nobody_knows_is_not_guessed(field: str) -> None:
+    text = json.dumps({**json.loads(REPORT.to_json()), field: "maybe"})
+    with pytest.raises(ValueError, match="maybe"):
+        Report.from_json(text)
+
+
+def test_a_flag_is_true_or_false_and_a_number_is_no_flag() -> None:
+    doc = Document('{"yes": true, "one": 1, "none": null, "within": {"x": 1}}')
+    assert doc.flag("yes")
+    assert doc.lacks("none")
+    assert doc.optional("none") is None
+    within = doc.optional("within")
+    assert within is not None
+    assert within.integer("x") == 1
+    with pytest.raises(ValueError, match="'one'"):
+        doc.flag("one")
+    with pytest.raises(ValueError, match="'yes'"):
+        doc.integer("yes")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from agent.model.actions import (
+    BeginTask,
     Blocker,
     CallHuman,
     Decision,
+    ExpireSnapshots,
     FileReport,
     Launch,
     Outcome,
+    Quarantine,
     Rest,
     Result,
     StartEtcd,
@@ -22,15 +25,31 @@ from agent.model.actions import (
     Wait,
 )
 from agent.model.disk import Data, Disk, EtcdStopped, Stage
+from agent.model.fleet import InstanceState
 from agent.model.generation import FIRST, Holding, Report
-from agent.model.known import NOT_ASKED
-from agent.model.memory import Memory, Progress, forget_asking, groups_are_due, is_settled, remember, remember_result
+from agent.model.ids import InstanceId
+from agent.model.known import NOT_ASKED, Ignorance, Unknown
+from agent.model.members import MemberEntry
+from agent.model.memory import (
+    PROVEN_LOST,
+    Memory,
+    Progress,
+    forget_asking,
+    groups_are_due,
+    is_settled,
+    remember,
+    remember_result,
+)
 from agent.model.observation import BucketSound
 from agent.model.policy import Policy
+from agent.model.snapshot import DrillRecord, DrillResult, Rescued
+from agent.model.work import Drill, Ended, FetchSeed, RescueLog, TakeSnapshot, Task, Working
 from tests.decide.examples import (
+    A_MINUTE_AGO,
     LONG_AGO,
     MEMBERS,
     NOW,
+    POSITION,
     THROTTLED,
     TIMEOUT,
     A,
@@ -41,17 +60,23 @@ from tests.decide.examples import (
     Example,
     a_healthy_three,
     a_learner,
+    a_lost_three,
     answers,
     before_the_first_generation,
     fleet,
     formed,
+    fresh,
+    holding,
     identity,
     instance,
     learner,
+    manifest,
     membership,
+    nothing,
     peer,
     record,
     status,
+    the_next,
     unstarted,
     voter,
 )
@@ -254,6 +279,12 @@ class TestSettled:
         stepped = remember_result(waiting, Decision(StopEtcd("fenced"), "x"), Result(Outcome.DONE), NOW)
         assert stepped.unsettled_since == NOW
 
+    def test_any_other_effect_is_one_too(self) -> None:
+        stepped = remember_result(
+            Memory(unsettled_since=LONG_AGO), Decision(Quarantine("x"), "x"), Result(Outcome.DONE), NOW
+        )
+        assert stepped.unsettled_since == NOW
+
     def test_a_report_is_no_step(self) -> None:
         report = Report(A, peer(A), "boot-1", Holding.NONE)
         filed = Decision(FileReport(FIRST, report), "x")
@@ -280,9 +311,153 @@ class TestAsking:
         asked = Memory(asked_at={"head": NOW})
         assert remember_result(asked, Decision(StopEtcd("x"), "x"), Result(Outcome.REFUSED), NOW) == asked
 
+    def test_a_fleet_that_was_read_while_a_report_was_due_is_asked_for_once_more(self) -> None:
+        """Who reports proves nothing in that round; were both due together for ever, no round would have all facts."""
+        filing = Decision(FileReport(FIRST, Report(A, peer(A), "boot-1", Holding.NONE)), "x")
+        for head, fleet_at, kept in ((record(A), NOW, False), (record(A), LONG_AGO, True), (None, NOW, True)):
+            asked = Memory(head=head, asked_at={"fleet": fleet_at, "process": NOW})
+            assert ("fleet" in remember_result(asked, filing, Result(Outcome.DONE), NOW).asked_at) is kept
+        never = Memory(head=record(A), asked_at={"process": NOW})
+        assert remember_result(never, filing, Result(Outcome.DONE), NOW).asked_at == {}
+
     def test_a_report_that_is_filed_is_known_to_be(self) -> None:
         report = Report(A, peer(A), "boot-1", Holding.NONE)
         filing = Decision(FileReport(FIRST, report), "x")
         done = remember_result(Memory(), filing, Result(Outcome.DONE), NOW)
         assert (done.reported, done.reported_at) == (report, NOW)
         assert remember_result(Memory(), filing, Result(Outcome.MAYBE), NOW).reported is None
+
+
+class TestALostQuorum:
+    """Since when nobody sees a leader, whom EC2 is asked about, and what was proven; gone with the first quorum."""
+
+    lost = a_lost_three(A)
+    fresh_start = Memory(head=record(A, B, C), formed=formed(A, B, C))
+
+    def test_its_time_runs_from_the_first_look_without_a_leader(self) -> None:
+        first = after(self.lost, self.fresh_start)
+        assert first.leaderless_since == NOW
+        assert after(self.lost, first, now=LATER).leaderless_since == NOW
+
+    @pytest.mark.parametrize("blind", [{"leader_seen": TIMEOUT}, {"process": TIMEOUT, "leader_seen": False}])
+    def test_what_cannot_be_told_neither_begins_nor_ends_it(self, blind: dict[str, Any]) -> None:
+        """An etcd that nobody knows to run or not may have a leader."""
+        assert after(self.lost, self.fresh_start, **blind).leaderless_since is None
+        assert after(self.lost, now=LATER, **blind).leaderless_since == A_MINUTE_AGO
+
+    @pytest.mark.parametrize("seen", [{"leader_seen": True}, {"membership": membership(voter(A), voter(B))}])
+    def test_a_leader_or_a_quorum_ends_it_and_all_that_was_proven(self, seen: dict[str, Any]) -> None:
+        proven = replace(self.lost.memory, proven_lost=record(A).generation, proven_lost_at=NOW)
+        memory = after(self.lost, proven, **seen)
+        assert (memory.leaderless_since, memory.named_since, memory.proven_lost_at) == (None, {}, None)
+
+    def test_ec2_is_asked_about_everybody_who_is_named_anywhere(self) -> None:
+        ghost = MemberEntry(MEMBERS[E], "i-in-a-list", ())
+        memory = after(
+            self.lost,
+            replace(self.fresh_start, formed=replace(formed(A, B), voters={MEMBERS[E]: InstanceId("i-formed")})),
+            formed=THROTTLED,
+            manifest=manifest(
+                members=(MemberEntry(MEMBERS[E], "i-in-a-manifest", ()), MemberEntry(MEMBERS[D], "", ()))
+            ),
+            reports=fresh(holding(A, members=(ghost, replace(ghost, name=""))), nothing(D)),
+        )
+        again = after(self.lost, memory, reports=THROTTLED, manifest=NOT_ASKED)
+        assert {"i-a", "i-b", "i-c", "i-d", "i-formed", "i-in-a-list"} <= set(again.named_since)
+        assert set(again.named_since) == set(memory.named_since) | {"i-in-a-manifest"}
+
+    def test_since_when_each_is_known(self) -> None:
+        memory = after(self.lost, now=LATER)
+        assert (memory.named_since[B], memory.named_since[D]) == (A_MINUTE_AGO, LATER)
+
+    def test_nobody_is_named_where_nothing_is_known(self) -> None:
+        assert after(self.lost, Memory(), head=THROTTLED, reports=THROTTLED, manifest=NOT_ASKED).named_since == {}
+
+    def test_since_when_an_end_is_known(self) -> None:
+        """Reports from before it are not held against it; see decide/test_loss.py."""
+        gone = fleet(instance(A), instance(B, InstanceState.TERMINATED), unheard_of=frozenset({C, D}))
+        first = after(self.lost, self.fresh_start, fleet=gone)
+        assert first.ended_since == {B: NOW, C: NOW, D: NOW}
+        later = after(self.lost, first, now=LATER, fleet=replace(gone, ended_by_group=frozenset({E})))
+        assert later.ended_since == {B: NOW, C: NOW, D: NOW, E: LATER}
+        assert after(self.lost, later, fleet=THROTTLED).ended_since == later.ended_since
+        assert after(self.lost, later, fleet=fleet(instance(A))).ended_since == {}
+
+    def test_a_new_generation_begins_with_new_clocks(self) -> None:
+        """That the one before was without a leader for an hour says nothing of it."""
+        old = replace(
+            self.lost.memory, no_quorum_since=LONG_AGO, leaderless_since=LONG_AGO, rescue_trouble="etcd panics"
+        )
+        memory = after(self.lost, old, head=the_next())
+        assert (memory.no_quorum_since, memory.leaderless_since, memory.rescue_trouble) == (NOW, NOW, "")
+        same = after(self.lost, old)
+        assert (same.no_quorum_since, same.leaderless_since, same.rescue_trouble) == (LONG_AGO, LONG_AGO, "etcd panics")
+
+    def test_what_was_proven_is_remembered_with_its_generation(self) -> None:
+        proven = remember_result(
+            self.fresh_start, Decision(Wait(Blocker.RESCUE), "x", PROVEN_LOST), Result(Outcome.DONE), NOW
+        )
+        assert (proven.proven_lost, proven.proven_lost_at) == (1, NOW)
+        nothing_known = remember_result(
+            Memory(), Decision(Wait(Blocker.RESCUE), "x", PROVEN_LOST), Result(Outcome.DONE), NOW
+        )
+        assert nothing_known.proven_lost_at is None
+
+
+class TestTasks:
+    trouble = Unknown(Ignorance.FAILED, "etcd panics")
+    rescued = Rescued(A, MEMBERS[A], POSITION)
+
+    def ended(self, task: Task, *, final: bool = True, at: datetime = NOW, trouble: Unknown | None = trouble) -> Ended:
+        return Ended(task, LONG_AGO, at, trouble, final)
+
+    def test_failures_in_a_row_are_counted_once_each(self) -> None:
+        work = self.ended(FetchSeed(manifest()), final=False)
+        once = after(a_healthy_three(), work=work)
+        assert (once.failures, after(a_healthy_three(), once, work=work).failures) == (1, 1)
+        again = after(a_healthy_three(), once, work=replace(work, at=LATER))
+        assert again.failures == 2
+        assert after(a_healthy_three(), again, work=self.ended(FetchSeed(manifest()), trouble=None)).failures == 0
+
+    @pytest.mark.parametrize("task", [RescueLog(FIRST, rescued), TakeSnapshot(FIRST, rescued=rescued)])
+    def test_a_rescue_that_can_never_be_is_not_forgotten_when_the_next_task_begins(self, task: Task) -> None:
+        """The survivor was the best one again, while it fetched the snapshot instead, and was rescued again."""
+        told = after(a_lost_three(A), work=self.ended(task))
+        assert told.rescue_trouble == "etcd panics"
+        assert after(a_lost_three(A), told, work=Working(FetchSeed(manifest()), NOW)).rescue_trouble == "etcd panics"
+
+    def test_what_may_pass_or_is_none_of_it_is_no_trouble_of_the_rescue(self) -> None:
+        for work in (
+            self.ended(RescueLog(FIRST, self.rescued), final=False),
+            self.ended(RescueLog(FIRST, self.rescued), trouble=None),
+            self.ended(TakeSnapshot(FIRST)),
+            self.ended(FetchSeed(manifest())),
+        ):
+            assert after(a_lost_three(A), work=work).rescue_trouble == ""
+
+    def test_a_drill_that_can_never_be_filed_counts_as_one(self) -> None:
+        assert after(a_healthy_three(), work=self.ended(Drill(manifest().name))).last_drill_at == NOW
+        assert after(a_healthy_three(), work=self.ended(Drill(manifest().name), final=False)).last_drill_at == LONG_AGO
+
+    def test_the_last_drill_is_dated_by_its_age(self) -> None:
+        drilled = DrillRecord(manifest().name, A, DrillResult.PASSED, "", 3.0, age_seconds=60)
+        assert after(a_healthy_three(), last_drill=drilled).last_drill_at == A_MINUTE_AGO
+        assert after(a_healthy_three(), last_drill=None).last_drill_at == LONG_AGO
+
+    def test_a_listing_and_a_manifest_are_kept(self) -> None:
+        seen = after(a_healthy_three(), now=LATER, snapshots=(), manifest=manifest(raft_index=7))
+        assert (seen.snapshots, seen.snapshots_read_at) == ((), LATER)
+        assert seen.manifest == manifest(raft_index=7)
+        kept = after(a_healthy_three(), seen, snapshots=THROTTLED, manifest=THROTTLED)
+        assert (kept.snapshots, kept.manifest) == ((), manifest(raft_index=7))
+
+    def test_beginning_one_and_letting_snapshots_go_changes_nothing_that_is_worth_asking_for(self) -> None:
+        asked = Memory(asked_at={"head": NOW, "snapshots": NOW}, unsettled_since=LONG_AGO)
+        for action in (BeginTask(TakeSnapshot(FIRST)), ExpireSnapshots((manifest().name,))):
+            for outcome in Outcome:
+                assert remember_result(asked, Decision(action, "x"), Result(outcome), LATER) == asked
+
+    def test_serving_counts_from_when_it_settled(self) -> None:
+        assert after(a_healthy_three(), Memory()).serving_since == NOW
+        assert after(a_healthy_three()).serving_since == LONG_AGO
+        assert after(a_healthy_three(), membership=TIMEOUT).serving_since is None

@@ -24,6 +24,7 @@ from tests.decide.examples import (
     a_healthy_three,
     answers,
     client,
+    entry,
     fleet,
     instance,
     learner,
@@ -131,3 +132,12 @@ class TestTrouble:
 def test_the_policy_knows_where_clients_go() -> None:
     assert Policy(cluster="prod").client_url("10.0.0.1") == client(A)
     assert Policy(cluster="prod").founding_grace == timedelta(minutes=2)
+
+
+def test_and_where_etcd_tells_its_metrics() -> None:
+    assert Policy(cluster="prod").metrics_url("10.0.0.1") == "http://10.0.0.1:2381"
+
+
+def test_an_entry_of_a_list_is_named_by_its_instance_or_by_where_it_is_to_be() -> None:
+    assert str(entry(A)) == "i-a (a)"
+    assert str(replace(entry(A), name="")) == f"{peer(A)} (a)"
