@@ -38,7 +38,7 @@ def show_plan(args: argparse.Namespace) -> int:
     wired = wire(load_settings(args))
     planned = _look(wired)
     if args.json:
-        print(json.dumps(describe.whole_round(planned, wired.policy), indent=2))
+        print(json.dumps(describe.whole_round(planned, judge(planned, wired.policy)), indent=2))
         return 0
     for line in plan_lines(planned, wired.policy):
         print(line)

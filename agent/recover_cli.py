@@ -34,7 +34,7 @@ from agent.decide.by_hand import (
 from agent.decide.case import Case, life_of, unheard
 from agent.decide.loss import Lost
 from agent.model.faults import Refused, Unavailable
-from agent.model.generation import Cause, Exclusion, GenerationRecord, Seed
+from agent.model.generation import Cause, Exclusion, FiledReport, GenerationRecord, Seed
 from agent.model.ids import GenerationNumber, InstanceId
 from agent.model.known import Ignorance
 from agent.model.observation import Me
@@ -388,7 +388,7 @@ def evidence_lines(case: Case) -> list[str]:
     lines = [f"cluster {case.policy.cluster}: {life.value.upper()}: {why}"]
     if head is not None:
         lines.append(f"newest generation {head.generation}, of {head.created_at:%FT%XZ} ({head.cause.kind})")
-    lines += ["", "reports:", *(f"  {report_line(each)}" for each in case.filed)]
+    lines += ["", "reports:", *(f"  {_report(case, each)}" for each in case.filed)]
     if not case.filed:
         lines[-1] = "reports: none (agents of a cluster that works file none)"
     for name in unheard(case):
@@ -409,6 +409,11 @@ def evidence_lines(case: Case) -> list[str]:
         f"  {each.name}, {age(each.age_seconds)} old{' (latest)' if each.name == best else ''}" for each in sound[:FEW]
     ]
     return lines if len(sound) <= FEW else [*lines, f"  and {len(sound) - FEW} more (`snapshot list`)"]
+
+
+def _report(case: Case, filed: FiledReport) -> str:
+    old = filed.age_seconds > case.policy.report_max_age.total_seconds()
+    return f"{report_line(filed)}{' (too old to count)' if old else ''}"
 
 
 def _tell(case: Case, drafted: Draft, order: Order, wrote: tuple[str, ...], said: str) -> int:

@@ -86,7 +86,9 @@ def draft(case: Case, source: Source, exclude: tuple[Exclusion, ...], tool_bumps
     """`tool_bumps`: whether the founders' restore tool can raise revisions; None: it cannot be looked at from here."""
     strangers = [each.instance for each in exclude if not _is_known(case, each.instance)]
     if strangers:
-        return Refusal(f"{', '.join(strangers)}: no such instance is in the fleet, in a report or among the founders")
+        return Refusal(
+            f"nobody knows {', '.join(strangers)}: it is not in the fleet, in a report or among the founders"
+        )
     if isinstance(source, FromSurvivor):
         return _writing_off(case, exclude)
     return _replacing(case, source, frozenset(each.instance for each in exclude), tool_bumps)
@@ -121,7 +123,7 @@ def _writing_off(case: Case, exclude: tuple[Exclusion, ...]) -> Draft | Refusal:
         case.head.generation,
         exclusions=new,
         consequences=(
-            f"{names} is written off: whatever only its disk holds is lost",
+            f"written off for generation {case.head.generation}: {names}; what only their disks hold is lost",
             what_agents_do(after),
             "the agents act by themselves, each within a few rounds; nothing is deleted",
         ),
@@ -163,7 +165,7 @@ def _may_serve(case: Case, exclude: tuple[Exclusion, ...]) -> str:
     up = sorted(silent(case) & {each.instance for each in exclude})
     if not up:
         return ""
-    return f"EC2 says that {', '.join(up)} is up, and nobody heard it: if it serves, what is written there is lost"
+    return f"not heard, though EC2 calls them up: {', '.join(up)}; if they serve, what is written there is lost"
 
 
 # ---- replacing ------------------------------------------------------------------------------------------------------
@@ -292,7 +294,7 @@ def _doubts(
         )
     quiet = sorted(set(founders) - {each.instance for each in case.fresh})
     if quiet and case.fresh:
-        yield f"{', '.join(quiet)} has not reported lately: does its agent run?"
+        yield f"not heard lately: {', '.join(quiet)}; do their agents run?"
     if isinstance(source, FromSnapshot):
         if source.marked_bad:
             yield "somebody marked this snapshot as bad; it is verified again before anything is written"

@@ -76,7 +76,7 @@ def life_of(case: Case, ignoring: frozenset[InstanceId] = frozenset()) -> tuple[
     seers = {name for name, status in case.answers.items() if status.leader is not None}
     seers |= {each.instance for each in case.fresh if each.sight is Sight.LEADER}
     if seers:
-        return Life.SERVES, f"{', '.join(sorted(seers))} sees a leader"
+        return Life.SERVES, f"a leader is seen by {', '.join(sorted(seers))}"
     if case.head is None:
         return _without_a_record(case)
     if isinstance(case.verdict, Lost):
@@ -84,7 +84,7 @@ def life_of(case: Case, ignoring: frozenset[InstanceId] = frozenset()) -> tuple[
     quiet = silent(case) - ignoring - case.written_off
     if quiet:
         names = ", ".join(sorted(quiet))
-        return Life.UNTOLD, f"{names} is up and was not heard: it may serve where nobody here can see it"
+        return Life.UNTOLD, f"not heard, though EC2 calls them up: {names}; they may serve where nobody here can see it"
     return Life.LEADERLESS, "everybody who is up was heard, and nobody sees a leader"
 
 
@@ -92,7 +92,7 @@ def _without_a_record(case: Case) -> tuple[Life, str]:
     holders = sorted({each.report.instance for each in case.filed if each.report.data is not Holding.NONE})
     if holders or case.answers:
         names = ", ".join(holders or sorted(case.answers))
-        return Life.UNTOLD, f"there is no record of any generation, and {names} holds data: a cluster may be serving"
+        return Life.UNTOLD, f"there is no record of any generation, and there is data: a cluster may serve ({names})"
     return Life.NONE, "there is no generation, and nobody is known to hold data"
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from agent.decide.loss import Lost, NotProven
 from agent.model.actions import Decision
 from agent.model.known import Ignorance, Unknown
 from agent.model.observation import Observation
-from agent.model.policy import Policy
 from agent.model.round import Round
 from agent.model.work import Ended, Work, Working
 from agent.telemetry.plain import plain
-from agent.telemetry.recovery import judge, verdict
+from agent.telemetry.recovery import verdict
 
 TASK_OUTCOMES = ("done", "failed", "refused")
 """`failed` may pass; `refused` will not."""
@@ -64,9 +64,8 @@ def decision(decided: Decision) -> dict[str, Any]:
     }
 
 
-def whole_round(played: Round, policy: Policy) -> dict[str, Any]:
+def whole_round(played: Round, judged: Lost | NotProven | None) -> dict[str, Any]:
     """Evidence, decision, objections and outcome of a round; and of a lost quorum, what its recovery waits for."""
-    judged = judge(played, policy)
     recovery = (
         {} if judged is None else {"recovery": {"since": plain(played.memory.no_quorum_since), **verdict(judged)}}
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.decide.loss import Lost, NotProven, judge_loss
 from agent.model.generation import FiledReport, Holding, Report, Sight
-from agent.model.known import Unknown
+from agent.model.known import NOT_ASKED, Unknown
 from agent.model.policy import Policy
 from agent.model.round import Round
 
@@ -19,9 +19,11 @@ SIGHTS = {
 
 
 def judge(played: Round, policy: Policy) -> Lost | NotProven | None:
-    """The proof as the rules saw it in this round; None while a quorum answers, or where nobody has reported yet."""
+    """The proof as this round could see it; None while a quorum answers, or where not all of it was asked for."""
     o = played.observation
-    if not isinstance(o.membership, Unknown) or isinstance(o.reports, Unknown) or o.head is None:
+    if not isinstance(o.membership, Unknown) or o.head is None:
+        return None
+    if NOT_ASKED in (o.head, o.fleet, o.reports, o.exclusions, o.formed):
         return None
     return judge_loss(o, played.memory, policy)
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from agent.decide.loss import Lost, NotProven
+from agent.decide.loss import Blocked, Lost, NotProven
 from agent.decide.snapshotting import newest_of
 from agent.model.actions import CallHuman, Decision, FileReport, Outcome, Rest, Wait
 from agent.model.cluster import Membership, MemberStatus, quorum_of
 from agent.model.disk import Disk
-from agent.model.generation import FiledReport, Report
+from agent.model.generation import FiledReport, GenerationRecord, Report
 from agent.model.known import Unknown
 from agent.model.memory import Memory
 from agent.model.observation import Observation
@@ -55,7 +55,8 @@ class Teller:
         self._reported: Report | None = None
         self._unknown: dict[str, Unknown] = {}
         self._ended: Ended | None = None
-        self._blockers: frozenset[str] | None = None  # who they are; None: no proof is wanted
+        self._judged: Lost | NotProven | None = None  # lately; None: a quorum answers
+        self._head: GenerationRecord | None = None  # that this is about
 
     def tell(self, played: Round) -> None:
         """Log, count and keep one round."""
@@ -83,7 +84,7 @@ class Teller:
         """The last round, for `/status`."""
         if self._last is None:
             return {"cluster": self._cluster, "decision": None, "waiting": "for the first round to end"}
-        return {"cluster": self._cluster, **describe.whole_round(self._last, self._policy)}
+        return {"cluster": self._cluster, **describe.whole_round(self._last, self._judged)}
 
     # -- logs
 
@@ -129,21 +130,23 @@ class Teller:
         log.log(logging.INFO if work.trouble is None else logging.WARNING, "task ended", extra=said)
 
     def _tell_of_recovery(self, played: Round) -> None:
-        """Whether the generation is lost; a line where that changes, or who stands in the way."""
-        o, judged = played.observation, judge(played, self._policy)
-        blockers = judged.blockers if isinstance(judged, NotProven) else ()
-        known = judged is not None or isinstance(o.membership, Membership)
+        """Whether the generation is lost; a line where that changes, or who stands in the way.
+
+        EC2 is not asked in every round: what was found stays told until it is found anew, or a quorum answers.
+        """
+        o, judged, before = played.observation, judge(played, self._policy), self._judged
+        answered = isinstance(o.membership, Membership)
+        if answered or judged is not None or self._head != played.memory.head:
+            self._judged, self._head = judged, played.memory.head
+        if judged is not None and _who(judged) != _who(before):
+            message = "recovery waits" if isinstance(judged, NotProven) else "the generation is proven lost"
+            log.warning(message, extra=facts(blockers=list(map(str, _blockers(judged)))))
+        known = answered or self._judged is not None
         self._metrics.recovering(
-            proven_lost=isinstance(judged, Lost) if known else None,
-            blockers=len(blockers) if known else None,
+            proven_lost=isinstance(self._judged, Lost) if known else None,
+            blockers=len(_blockers(self._judged)) if known else None,
             reports=None if isinstance(o.reports, Unknown) else len(_fresh(o.reports, self._policy)),
         )
-        names = None if judged is None else frozenset(each.who for each in blockers)
-        if names is not None and names != self._blockers:
-            message = "recovery waits" if blockers else "the generation is proven lost"
-            log.warning(message, extra=facts(blockers=[str(each) for each in blockers]))
-        if judged is not None or isinstance(o.membership, Membership):
-            self._blockers = names
 
     # -- metrics
 
@@ -234,6 +237,15 @@ def _made(ended: Ended) -> dict[str, object]:
     if ended.trouble is not None:
         return {"why": ended.trouble.why, "detail": ended.trouble.detail}
     return {} if ended.manifest is None else {"snapshot": str(ended.manifest.name)}
+
+
+def _blockers(judged: Lost | NotProven | None) -> tuple[Blocked, ...]:
+    return judged.blockers if isinstance(judged, NotProven) else ()
+
+
+def _who(judged: Lost | NotProven | None) -> frozenset[str] | None:
+    """Who stands in the way: what changes less often than what is said of them."""
+    return None if judged is None else frozenset(each.who for each in _blockers(judged))
 
 
 def _fresh(filed: Sequence[FiledReport], policy: Policy) -> list[FiledReport]:

@@ -112,7 +112,7 @@ def test_writing_off_who_is_up_and_unheard_is_grave() -> None:
     found = drafted(two_of_three_unknown(), FromSurvivor(), B)
     assert [each.instance for each in found.exclusions] == [B]
     assert found.generation == 1
-    assert f"EC2 says that {B} is up" in found.grave
+    assert f"not heard, though EC2 calls them up: {B}" in found.grave
     assert "still wait for" in said(found)
     assert C in said(found)
 
@@ -171,7 +171,7 @@ def test_a_survivor_that_is_passed_over_is_named() -> None:
 def test_a_living_cluster_is_grave_and_so_is_one_nobody_can_see() -> None:
     alive = a_lost_three(A).seeing(membership=membership(voter(A), voter(B), voter(C)))
     assert "a quorum answers" in drafted(case_of(alive)).grave
-    assert f"{B} is up and was not heard" in drafted(two_of_three_unknown()).grave
+    assert f"though EC2 calls them up: {B}" in drafted(two_of_three_unknown()).grave
     assert drafted(two_of_three_unknown(), LATEST, B).grave == "", "the operator's word"
 
 
@@ -200,7 +200,7 @@ def test_those_who_spoke_come_first_where_they_are_enough() -> None:
     few = seeing(nothing(E), within=fleet(instance(A), instance(E)))
     found = drafted(few)
     assert set(found.founders) == {A, E}
-    assert f"{A} has not reported lately: does its agent run?" in found.warnings
+    assert f"not heard lately: {A}; do their agents run?" in found.warnings
 
 
 def test_two_at_one_address_found_nothing() -> None:

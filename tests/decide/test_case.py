@@ -97,14 +97,14 @@ def test_whoever_sees_a_leader_is_believed() -> None:
     by_report = seeing(nothing(D, sight=Sight.LEADER))
     by_status = case_of(a_lost_three(A), answers={B: status(B)})
     for case, name in ((by_report, D), (by_status, B)):
-        assert life_of(case) == (Life.SERVES, f"{name} sees a leader")
+        assert life_of(case) == (Life.SERVES, f"a leader is seen by {name}")
 
 
 def test_somebody_up_who_was_not_heard_may_serve() -> None:
     case = two_of_three_unknown()
     life, why = life_of(case)
     assert life is Life.UNTOLD
-    assert why.startswith(f"{B} is up and was not heard")
+    assert why.startswith(f"not heard, though EC2 calls them up: {B};")
     assert silent(case) == {B}
     assert unheard(case) == (B, C)
     assert isinstance(case.verdict, NotProven)

@@ -16,6 +16,7 @@ from agent.model.snapshot import SnapshotName
 from agent.model.work import Drill, Ended, Working
 from agent.questions import plan_lines, refuse_if_busy, status_lines, with_since_when
 from agent.telemetry import describe
+from agent.telemetry.recovery import judge
 from tests.decide.examples import (
     A_MINUTE_AGO,
     NOW,
@@ -114,7 +115,7 @@ def test_objections_are_shown() -> None:
 
 def test_status_says_the_same_of_the_running_agent() -> None:
     played = planned(OURS)
-    found = list(status_lines(describe.whole_round(played, a_lost_three(A).policy)))
+    found = list(status_lines(describe.whole_round(played, judge(played, a_lost_three(A).policy))))
     assert f"    recovery waits  {D}: EC2 says running, and it has not reported" in found
     assert "   no quorum since  2026-01-01T10:00:00+00:00" in found
     assert A_MINUTE_AGO != HOURS_AGO
@@ -123,7 +124,7 @@ def test_status_says_the_same_of_the_running_agent() -> None:
 def test_status_shows_the_hint_the_work_and_what_is_unknown() -> None:
     name: SnapshotName = snapshot_name()
     example = a_healthy_three().seeing(work=Working(Drill(name), NOW, 5_000_000), fleet=a_lost_three().o.membership)
-    status = describe.whole_round(seen(example), example.policy)
+    status = describe.whole_round(seen(example), None)
     status["decision"]["details"] = {"hint": "look"}
     found = list(status_lines(status))
     assert "        what to do  look" in found

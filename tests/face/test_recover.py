@@ -207,7 +207,7 @@ REFUSED: dict[str, tuple[Case, dict[str, Any], str]] = {
         {"source": str(snapshot_name(1))},
         "has no manifest",
     ),
-    "a stranger": (case_of(a_lost_three(A)), {"exclude": (InstanceId("i-x"),)}, "no such instance"),
+    "a stranger": (case_of(a_lost_three(A)), {"exclude": (InstanceId("i-x"),)}, "nobody knows i-x"),
     "nobody up": (case_of(with_nobody_left()), {"source": "latest", "exclude": (D, E)}, "no instance is up"),
     "alive": (ALIVE, {"exclude": (B,)}, "generation 1 lives"),
 }

@@ -186,7 +186,18 @@ def test_the_status_names_what_recovery_waits_for(metrics: Metrics) -> None:
     assert recovery["proven_lost"] is False
     assert [each["who"] for each in recovery["blockers"]] == [examples.D, examples.E]
     assert recovery["since"] is not None
-    teller.tell(round_of(replace(HEALTHY, work=Working(TakeSnapshot(FIRST), NOW, 7))))
-    assert "recovery" not in teller.status()
+    other = replace(lost().memory, head=examples.the_next())
+    teller.tell(replace(round_of(replace(HEALTHY, work=Working(TakeSnapshot(FIRST), NOW, 7))), memory=other))
+    assert "recovery" not in teller.status(), "another generation is another question"
     assert teller.status()["observation"]["work"]["state"] == "working"
     assert teller.status()["observation"]["work"]["task"] == "TakeSnapshot"
+
+
+def test_what_was_found_stays_told_through_rounds_that_do_not_ask(metrics: Metrics) -> None:
+    teller = Teller(POLICY, metrics)
+    a = examples.holding(examples.A, examples.B, examples.C)
+    teller.tell(lost(a))
+    halfway = lost(a)
+    teller.tell(replace(halfway, observation=replace(halfway.observation, fleet=NOT_ASKED)))
+    assert value(metrics, "recovery_blockers") == 2
+    assert len(teller.status()["recovery"]["blockers"]) == 2
