@@ -198,7 +198,7 @@ class Snapshots:
     bump_revision: int = setting(
         Whole(0, 1 << 50, "revisions"),
         1_000_000_000,
-        "a restore raises revisions by so much, lest watchers miss writes unawares (etcd 3.5.10 and later); 0: not at all",
+        "a restore raises revisions by so much, lest watchers miss writes (etcd 3.5.10 and later); 0: not at all",
     )
 
 

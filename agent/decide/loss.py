@@ -5,8 +5,8 @@ read in this very round:
 
 1.  every reporter has seen no leader for the whole grace;
 2.  every live instance of the fleet has a fresh report, and none of them sees a leader;
-3.  every member that a reporter's data knows of (and, where nobody has data, every founder, every voter of
-    `formed.json` and every member in the newest manifest) is accounted for: its data is in a reporter's hands, or its
+3.  every member that a reporter's data or the newest manifest knows of (and, where nobody's data tells, every founder
+    and every voter of `formed.json`) is accounted for: its data is in a reporter's hands, or its
     instance attests that it has none and cannot start, or its instance is proven to have ended, or an operator
     wrote it off;
 4.  for *each* holder of data: the voters of the list that *its own* data has applied, and whose data is still in
@@ -24,6 +24,9 @@ Reports are of different moments, so they must not be older than the ends that t
 ended just now may have led the others, and changed their lists, after they had last reported. Whoever reported after
 all ends were known, and had seen no leader for the whole grace (which is longer than a report is fresh), tells of a
 state in which nothing has moved since the last leader ended.
+
+A member goes by one of two lists: what it has applied, and, once it is restarted, what raft's own note of the commit
+index gives, which reaches the disk late. Both are reported where they differ, and (3) and (4) ask about both.
 
 Learners are accounted for, too: a member that one list still calls a learner may have been promoted since, and its own
 list may be the one that has a quorum. A founder that has not started yet and still may is what could bring the
@@ -125,6 +128,11 @@ class _Facts:
     @property
     def holders(self) -> tuple[Report, ...]:
         return tuple(each for each in self.fresh.values() if each.data is not Holding.NONE)
+
+    @property
+    def told_by_data(self) -> bool:
+        """Somebody's data says who the members are; where nobody's does, the founders may all be out there."""
+        return any(each.members for each in self.holders)
 
     @property
     def manifest(self) -> Manifest | None:
@@ -238,7 +246,7 @@ def _accounts(facts: _Facts) -> Iterator[Blocked]:
         why = _unaccounted(facts, entry)
         if why is not None:
             yield Blocked(str(entry), why)
-    if not facts.holders:
+    if not facts.told_by_data:
         yield from _founders(facts)
 
 
@@ -247,11 +255,11 @@ def _members(facts: _Facts) -> Sequence[MemberEntry]:
 
     Each once, or once by each name that it is known by: a list may be from before its first start, or its move.
     """
-    told = [entry for each in facts.filed for entry in each.report.members]
-    if not facts.holders:
+    told = [entry for each in facts.filed for members in lists_of(each.report) for entry in members]
+    told += facts.manifest.members if facts.manifest is not None else ()
+    if not facts.told_by_data:
         formed = facts.formed.voters if facts.formed is not None else {}
         told += [MemberEntry(member, name, ()) for member, name in formed.items()]
-        told += facts.manifest.members if facts.manifest is not None else ()
     named = {(entry.id, entry.name): entry for entry in told if entry.name}
     started = {member for member, _ in named}
     unstarted = {(entry.id, entry.name): entry for entry in told if entry.id not in started}
@@ -261,14 +269,16 @@ def _members(facts: _Facts) -> Sequence[MemberEntry]:
 
 def _unaccounted(facts: _Facts, entry: MemberEntry) -> str | None:
     """Why it is not known what became of this member's data; None where it is."""
-    if any(each.member_id == entry.id for each in facts.holders):
+    if any(each.member_id == entry.id for each in facts.holders) or str(entry.id) in facts.written_off:
         return None
     if entry.name:
         return _absent(facts, InstanceId(entry.name))
     here = [each for each in facts.fresh.values() if each.peer_url in entry.peer_urls]
     if any(each.data is Holding.NONE or each.member_id != entry.id for each in here):
         return None
-    return "was never started as far as is known here, and nobody says where it is"
+    return (
+        f"was never started as far as is known here, and nobody says where it is (`--exclude {entry.id}` writes it off)"
+    )
 
 
 def _absent(facts: _Facts, name: InstanceId) -> str | None:
@@ -301,14 +311,27 @@ def _quorums(facts: _Facts) -> Iterator[Blocked]:
 
 
 def _electable(holder: Report, held: set[MemberId | None]) -> str | None:
-    """Why a leader may yet be elected under this holder's list."""
+    """Why a leader may yet be elected under one of the lists that this holder may go by."""
     if holder.data is Holding.DAMAGED and not holder.members:
         return None  # whoever cannot read its list cannot campaign under it
+    if holder.position is not None and holder.position.last_index == 0 and not holder.members:
+        return None  # nor can a learner that was sent nothing yet
     if holder.position is None or not holder.members:
         return f"has data, and cannot tell how far it reaches{f' ({holder.trouble})' if holder.trouble else ''}"
     if holder.position.pending_changes:
         return "has membership changes that are committed and not applied yet"
-    voters = [each for each in holder.members if not each.is_learner]
+    return next(filter(None, (_quorum_in(members, held) for members in lists_of(holder))), None)
+
+
+def lists_of(report: Report) -> Iterator[tuple[MemberEntry, ...]]:
+    """What its data has applied and, where that may be another, what it would go by after a restart."""
+    yield report.members
+    if report.restart_members:
+        yield report.restart_members
+
+
+def _quorum_in(members: tuple[MemberEntry, ...], held: set[MemberId | None]) -> str | None:
+    voters = [each for each in members if not each.is_learner]
     present = [each for each in voters if each.id in held]
     if len(present) < quorum_of(len(voters)):
         return None

@@ -108,7 +108,7 @@ def _to_calling_it_lost(o: Observation) -> tuple[str, ...]:
     alive = [each.id for each in o.fleet.instances if each.id not in gone and not each.warmed]
     gone |= o.fleet.ended_by_group | o.fleet.unheard_of | off
     held = {each.member_id for each in _speaking_holders(o)}
-    lists = [each.members for each in _speaking_holders(o)]
+    lists = [members for each in _speaking_holders(o) for members in (each.members, each.restart_members)]
     voters = [[each.id for each in members if not each.is_learner] for members in lists if members]
     named = {each.name for members in lists for each in members if each.id not in held and each.name}
     open_seats = [each.instance for each in speaking.values() if each.seat is Seat.OPEN]

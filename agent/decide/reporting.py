@@ -15,7 +15,7 @@ from agent.model.actions import Decision, FileReport
 from agent.model.cluster import MemberStatus
 from agent.model.disk import Data, Stage
 from agent.model.generation import FIRST, Claim, FiledReport, GenerationRecord, Holding, Report, Seat, Sight
-from agent.model.ids import GenerationNumber
+from agent.model.ids import GenerationNumber, MemberId
 from agent.model.known import Unknown
 from agent.model.members import Damaged, LogPosition, MemberEntry, Survey
 
@@ -81,6 +81,7 @@ def _about(s: Situation, record: GenerationRecord) -> Report:
         position=_position(answering, read),
         revision=_revision(answering, read),
         members=_members(s, answering, read),
+        restart_members=_restart_members(s, answering, read),
         trouble=_trouble(s),
     )
 
@@ -136,6 +137,20 @@ def _members(s: Situation, answering: MemberStatus | None, read: Survey | None) 
     if answering is not None:
         return () if isinstance(s.o.own_list, Unknown) else s.o.own_list
     return () if read is None else read.members
+
+
+def _restart_members(s: Situation, answering: MemberStatus | None, read: Survey | None) -> tuple[MemberEntry, ...]:
+    """Of an etcd that answers, too: killed now, it would start from what its files say."""
+    if read is None:
+        return ()
+    if answering is None:
+        return read.restart_members
+    on_disk = read.restart_members or read.members
+    return on_disk if _voters(on_disk) != _voters(_members(s, answering, read)) else ()
+
+
+def _voters(members: tuple[MemberEntry, ...]) -> set[MemberId]:
+    return {each.id for each in members if not each.is_learner}
 
 
 def _trouble(s: Situation) -> str:

@@ -181,6 +181,7 @@ class Report:
     position: LogPosition | None = None  # how far its log reaches; None without data, or where it cannot be told
     revision: int | None = None
     members: tuple[MemberEntry, ...] = ()  # the list that its data has applied
+    restart_members: tuple[MemberEntry, ...] = ()  # the older one that a restart might go by; empty: no other
     trouble: str = ""  # what is wrong with its data, or why it cannot be rescued from here
 
     def to_json(self) -> str:
@@ -200,6 +201,7 @@ class Report:
             position=self.position and self.position.to_document(),
             revision=self.revision,
             members=[each.to_document() for each in self.members],
+            restart_members=[each.to_document() for each in self.restart_members],
             trouble=self.trouble,
         )
 
@@ -221,14 +223,22 @@ class Report:
             running=doc.flag("running"),
             position=None if position is None else LogPosition.from_document(position),
             revision=None if doc.lacks("revision") else doc.integer("revision"),
-            members=tuple(MemberEntry.from_document(Document(each)) for each in doc.sequence("members")),
+            members=_entries(doc, "members"),
+            restart_members=_entries(doc, "restart_members"),
             trouble=doc.text("trouble"),
         )
 
 
+def _entries(doc: Document, key: str) -> tuple[MemberEntry, ...]:
+    return tuple(MemberEntry.from_document(Document(each)) for each in doc.sequence(key))
+
+
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """`generations/N/excluded/i-….json`: an operator's word that this instance will never serve generation N again."""
+    """`generations/N/excluded/i-….json`: an operator's word that this instance will never serve generation N again.
+
+    A member that was never started as far as is known has no instance: it is named by its member ID, in hex.
+    """
 
     instance: InstanceId
     why: str

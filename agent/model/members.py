@@ -39,10 +39,10 @@ class LogPosition:
     """How far a member's raft log reaches. Terms and indices are raft's."""
 
     last_term: int  # of the last entry in the log
-    last_index: int
+    last_index: int  # of the last entry that a rescue keeps: all of them, up to the member's own removal
     committed_index: int  # the last entry that this member knows to be committed
     pending_changes: bool = False
-    """Membership changes that are committed and not in the member's list yet: its list is not its last word."""
+    """A running etcd has not applied all that it knows to be committed: its list is not its last word."""
 
     def to_document(self) -> dict[str, object]:
         return {
@@ -67,6 +67,9 @@ class Survey:
     members: tuple[MemberEntry, ...]
     position: LogPosition
     revision: int
+    restart_members: tuple[MemberEntry, ...] = ()
+    """What raft would go by if it started from its own note of what is committed, where that is an older list than
+    `members`: the note reaches the disk late, and the database may be ahead of it. Empty where it is no other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,23 +15,27 @@ from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
-from agent.model.cluster import MemberStatus
-from agent.model.faults import Refused, Trouble, Unavailable
+from agent.model.faults import Refused, Unavailable
 from agent.model.ids import ClientUrl, GenerationNumber, InstanceId, PeerUrl
-from agent.model.known import Ignorance
-from agent.model.members import Damaged, MemberEntry
+from agent.model.known import Ignorance, Unknown
+from agent.model.members import Damaged
 from agent.model.snapshot import DrillRecord, DrillResult, Fingerprint, Manifest, Origin, Rescued, SnapshotName
 from agent.model.work import Drill, FetchSeed, RescueLog, RestoreSeed, TakeSnapshot, Task
+from agent.world import durable, etcd_bolt
 from agent.world.bucket import S3Bucket
 from agent.world.disk import DataRoot
 from agent.world.doors import Clock
 from agent.world.etcd import EtcdDoor
+from agent.world.etcd_damage import Damage
 from agent.world.etcd_restore import copy_data_dir, restore, restore_tool
 from agent.world.etcd_survey import survey
 from agent.world.etcd_wal import mark_committed
+from agent.world.host import EtcdBinary
 from agent.world.scratch_etcd import scratch_etcd
 from agent.world.snapshot_store import SnapshotStore
+from agent.world.snapshot_stream import Uploaded
 from agent.world.workshop import OnBytes
 
 STALE_UPLOADS = timedelta(days=1)
@@ -70,10 +74,13 @@ class Errands:
         self._store = store
         self._etcd = etcd
         self._root = root
+        self._version = EtcdBinary(place.binary).version
 
     def run(self, task: Task, on_bytes: OnBytes) -> Manifest | None:
         match task:
             case TakeSnapshot(generation=generation, origin=origin, rescued=rescued):
+                if rescued is None:
+                    self._sweep()
                 return self.take(generation, origin, rescued, on_bytes)
             case RescueLog(generation=generation, rescued=rescued):
                 return self._rescue(generation, rescued, on_bytes)
@@ -86,49 +93,53 @@ class Errands:
             case Drill(name=name):
                 return self.drill(name, on_bytes)
 
+    def _sweep(self) -> None:
+        """What broken-off tasks and uploads have left, while all is well and nothing of it is wanted."""
+        self._root.clear_scratch()
+        self._store.abort_stale_uploads(STALE_UPLOADS)
+
     # ---- into the bucket -------------------------------------------------------------------------------------------
 
     def take(
         self, generation: GenerationNumber, origin: Origin, rescued: Rescued | None, on_bytes: OnBytes
     ) -> Manifest:
-        """A snapshot of our own running etcd; what broken-off uploads have left is swept first."""
-        if rescued is None:
-            self._root.clear_scratch()
-            self._store.abort_stale_uploads(STALE_UPLOADS)
-        members = self._etcd.members_locally(self._place.endpoint)
-        return self._take_from(self._place.endpoint, generation, origin, rescued, members, on_bytes)
-
-    def _take_from(
-        self,
-        endpoint: ClientUrl,
-        generation: GenerationNumber,
-        origin: Origin,
-        rescued: Rescued | None,
-        members: tuple[MemberEntry, ...],
-        on_bytes: OnBytes,
-    ) -> Manifest:
-        status = self._etcd.status(endpoint)
-        name = SnapshotName(generation, status.revision, self._clock.now().replace(microsecond=0))
+        """A snapshot of our own running etcd."""
+        endpoint = self._place.endpoint
+        members, status = self._etcd.members_locally(endpoint), self._etcd.status(endpoint)
+        name = self._named(generation, status.revision)
         with self._stream(endpoint, status.revision) as (blobs, fingerprint):
             uploaded = self._store.upload(name, blobs, on_bytes)
-        manifest = Manifest(
-            name=name,
-            cluster=self._place.cluster,
-            origin=origin,
-            instance=self._place.instance,
-            agent=self._place.agent,
-            etcd_version=status.version,
-            size_bytes=uploaded.size_bytes,
-            sha256=uploaded.sha256,
-            stored_bytes=uploaded.stored_bytes,
-            cluster_id=status.cluster_id,
-            member_id=status.member_id,
-            raft_term=status.raft_term,
-            raft_index=status.applied_index,
-            members=members,
-            fingerprint=fingerprint,
-            rescued=rescued,
+        return self._commit(
+            Manifest(
+                **self._signed(name, origin, uploaded),
+                etcd_version=status.version,
+                cluster_id=status.cluster_id,
+                member_id=status.member_id,
+                raft_term=status.raft_term,
+                raft_index=status.applied_index,
+                members=members,
+                fingerprint=fingerprint,
+                rescued=rescued,
+            )
         )
+
+    def _named(self, generation: GenerationNumber, revision: int) -> SnapshotName:
+        return SnapshotName(generation, revision, self._clock.now().replace(microsecond=0))
+
+    def _signed(self, name: SnapshotName, origin: Origin, uploaded: Uploaded) -> dict[str, Any]:
+        """What every manifest of ours says of who took it, and of what was stored."""
+        return {
+            "name": name,
+            "cluster": self._place.cluster,
+            "origin": origin,
+            "instance": self._place.instance,
+            "agent": self._place.agent,
+            "size_bytes": uploaded.size_bytes,
+            "sha256": uploaded.sha256,
+            "stored_bytes": uploaded.stored_bytes,
+        }
+
+    def _commit(self, manifest: Manifest) -> Manifest:
         self._store.commit(manifest)
         return manifest
 
@@ -142,28 +153,57 @@ class Errands:
         before = self._look(endpoint, revision)
         blobs = self._etcd.snapshot(endpoint)
         first = next(blobs, b"")
-        same = before if self._look(endpoint, revision) == before else None
+        after = self._look(endpoint, revision)
+        same = before if before == after and isinstance(before, Fingerprint) else None
         yield chain((first,), blobs), same
 
-    def _look(self, endpoint: ClientUrl, revision: int) -> Fingerprint | None:
-        """None where it cannot be had: a compaction came between. A snapshot without is worth no less."""
+    def _look(self, endpoint: ClientUrl, revision: int) -> Fingerprint | Unknown:
+        """Unknown where it cannot be had: a compaction came between, or etcd does not know us. It is worth no less."""
         try:
             hashed = self._etcd.hash_kv(endpoint, revision)
             return Fingerprint(self._etcd.count_keys(endpoint, revision), hashed.hash, hashed.compact_revision)
-        except Trouble:
-            return None
+        except (Unavailable, Refused) as trouble:
+            return trouble.unknown
+
+    def _look_now(self, endpoint: ClientUrl) -> Fingerprint | Unknown:
+        """At a scratch etcd, to which nobody else writes."""
+        try:
+            return self._look(endpoint, self._etcd.status(endpoint).revision)
+        except (Unavailable, Refused) as trouble:
+            return trouble.unknown
 
     def _rescue(self, generation: GenerationNumber, rescued: Rescued, on_bytes: OnBytes) -> Manifest:
-        """The whole log of a stopped member, its uncommitted end included; the original stays as it is."""
+        """The whole log of a stopped member, its uncommitted end included; the original stays as it is.
+
+        A copy replays it, alone, and is stopped again: its database is the snapshot, whether or not etcd's own could
+        be had of it (with authentication on, nobody on loopback is its root).
+        """
         found = survey(self._root.data)
         if isinstance(found, Damaged):
             raise Refused(f"the data of {rescued.instance} cannot be rescued: {found.why}", Ignorance.MALFORMED)
-        with self._fresh_folder("rescue") as folder:
+        with self._fresh_folder("rescue") as folder, _files_of(rescued.instance):
             copy = folder / "data"
+            database = copy / "member" / "snap" / "db"
             copy_data_dir(self._root.data, copy)
             mark_committed(copy)
             with scratch_etcd(self._place.binary, copy, rescued.instance, force_new_cluster=True) as endpoint:
-                return self._take_from(endpoint, generation, Origin.RESCUE, rescued, found.members, on_bytes)
+                fingerprint = self._look_now(endpoint)
+            contents = etcd_bolt.read(database)
+            name = self._named(generation, contents.revision)
+            uploaded = self._store.upload(name, etcd_bolt.as_snapshot(database), on_bytes)
+        return self._commit(
+            Manifest(
+                **self._signed(name, Origin.RESCUE, uploaded),
+                etcd_version=self._version(),  # what the copy ran on
+                cluster_id=found.cluster_id,
+                member_id=found.member_id,
+                raft_term=rescued.position.last_term,
+                raft_index=contents.consistent_index,
+                members=found.members,
+                fingerprint=fingerprint if isinstance(fingerprint, Fingerprint) else None,
+                rescued=rescued,
+            )
+        )
 
     # ---- out of the bucket -----------------------------------------------------------------------------------------
 
@@ -230,13 +270,13 @@ class Errands:
             bump_revision=0,
         )
         with scratch_etcd(self._place.binary, data, "drill", force_new_cluster=False) as endpoint:
-            differences = _differences(
-                manifest, self._etcd.status(endpoint), self._look(endpoint, manifest.name.revision)
-            )
+            seen = self._look(endpoint, manifest.name.revision)
+        with _files_of("the restored snapshot"):
+            revision = etcd_bolt.read(data / "member" / "snap" / "db").revision
+        differences = _differences(manifest, revision, seen)
         if differences:
             return DrillResult.FAILED, "; ".join(differences)
-        compared = "revision, key count and HashKV" if manifest.fingerprint else "revision"
-        return DrillResult.PASSED, f"{compared} are as the manifest says"
+        return DrillResult.PASSED, f"{_compared(manifest, seen)} as the manifest says"
 
     @contextmanager
     def _fresh_folder(self, name: str) -> Iterator[Path]:
@@ -250,18 +290,41 @@ class Errands:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _differences(manifest: Manifest, status: MemberStatus, seen: Fingerprint | None) -> list[str]:
+@contextmanager
+def _files_of(whose: str) -> Iterator[None]:
+    """Working copies of etcd's files: what is wrong with them is final, what cannot be read may pass."""
+    try:
+        yield
+    except Damage as damage:
+        raise Refused(f"the data of {whose} cannot be used: {damage}", Ignorance.MALFORMED) from damage
+    except OSError as error:
+        raise Unavailable(Ignorance.OURS, f"working on a copy of {whose}: {durable.explained(error)}") from error
+
+
+def _differences(manifest: Manifest, revision: int, seen: Fingerprint | Unknown) -> list[str]:
     """What a restored snapshot has other than its manifest says. Its revision may be higher: writes went on."""
     found = []
-    if status.revision < manifest.name.revision:
-        found.append(f"its revision is {status.revision}, and not at least {manifest.name.revision}")
+    if revision < manifest.name.revision:
+        found.append(f"its revision is {revision}, and not at least {manifest.name.revision}")
     wanted = manifest.fingerprint
-    if wanted is None:
+    if wanted is None or _knows_us_not(seen):
         return found
-    if seen is None:
-        return [*found, f"its keys at revision {manifest.name.revision} cannot be read"]
+    if isinstance(seen, Unknown):
+        return [*found, f"its keys at revision {manifest.name.revision} cannot be read: {seen}"]
     for what in ("key_count", "hash_kv", "compact_revision"):
         has, wants = getattr(seen, what), getattr(wanted, what)
         if has != wants:
             found.append(f"its {what.replace('_', ' ')} is {has}, and not {wants}")
     return found
+
+
+def _compared(manifest: Manifest, seen: Fingerprint | Unknown) -> str:
+    if manifest.fingerprint is not None and isinstance(seen, Fingerprint):
+        return "revision, key count and HashKV are"
+    why = "etcd's authentication keeps its keys from us" if _knows_us_not(seen) else "the manifest says no more"
+    return f"its revision is ({why})"
+
+
+def _knows_us_not(seen: Fingerprint | Unknown) -> bool:
+    """With authentication on, nobody on loopback is etcd's root."""
+    return isinstance(seen, Unknown) and seen.why is Ignorance.OURS

@@ -20,7 +20,8 @@ from typing import Final
 from agent.model.faults import Refused, Unavailable
 from agent.model.ids import PeerUrl
 from agent.model.known import Ignorance
-from agent.world import durable, low_priority
+from agent.world import durable
+from agent.world.attached import attached
 from agent.world.scratch_etcd import inherited, patience
 
 TOOLS: Final = ("etcdutl", "etcdctl")
@@ -102,7 +103,7 @@ def _run(command: list[str], timeout: timedelta) -> None:
     with durable.refusing(doing):
         try:
             done = subprocess.run(
-                low_priority.wrapped(command),
+                attached(command),
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -7,7 +7,7 @@ newest snapshot's and the changes in the log since. They differ where etcd forge
 How far is a log committed? Raft's own note (HardState) comes late to the disk: the database may be ahead of it, and
 the database may be behind (etcd writes it every 100 ms, and in 3.4 its index only with a key). So the list is the one
 at the highest index that either of them knows. Where raft, started again from its note alone, would have other
-voters, changes are `pending`: both lists are possible then.
+voters, that list is told, too: both are possible then.
 """
 
 from __future__ import annotations
@@ -112,9 +112,15 @@ def _from_the_leader(data_dir: Path, start: Mark) -> etcd_bolt.Contents:
 def _told(log: etcd_wal.Log, contents: etcd_bolt.Contents) -> Survey:
     committed = max(log.state.commit, contents.consistent_index, _last_change_applied(log, contents))
     listed = log.membership_at(committed)
-    pending = log.membership_at(log.state.commit).voters != listed.voters
-    position = LogPosition(log.last_term, log.last_index, committed, pending)
-    return Survey(log.cluster_id, log.member_id, _members(log, contents, listed), position, contents.revision)
+    noted = log.membership_at(log.state.commit)
+    return Survey(
+        log.cluster_id,
+        log.member_id,
+        _members(log, contents, listed),
+        LogPosition(log.last_term, max(committed, etcd_wal.rescuable_end(log)), committed),
+        contents.revision,
+        _members(log, contents, noted) if noted.voters != listed.voters else (),
+    )
 
 
 def _last_change_applied(log: etcd_wal.Log, contents: etcd_bolt.Contents) -> int:

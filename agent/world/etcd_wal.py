@@ -267,7 +267,7 @@ def mark_committed(data_dir: Path) -> Log:
     Raises Damage, and OSError.
     """
     log = read(data_dir)
-    state = HardState(max(log.state.term, log.last_term), _vote(log), max(log.state.commit, _as_far_as_it_lives(log)))
+    state = HardState(max(log.state.term, log.last_term), _vote(log), max(log.state.commit, rescuable_end(log)))
     if state != log.state or log.torn:
         _append(log.end, STATE, encoded(state.term, state.vote, state.commit))
     return read(data_dir)
@@ -278,7 +278,8 @@ def _vote(log: Log) -> int:
     return log.state.vote if log.last_term <= log.state.term else 0
 
 
-def _as_far_as_it_lives(log: Log) -> int:
+def rescuable_end(log: Log) -> int:
+    """The last entry that `mark_committed` declares committed."""
     leaving = (
         each.index - 1
         for each in log.changes

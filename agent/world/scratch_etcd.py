@@ -20,7 +20,8 @@ from time import perf_counter
 from agent.model.faults import Refused, Unavailable
 from agent.model.ids import ClientUrl
 from agent.model.known import Ignorance
-from agent.world import durable, low_priority
+from agent.world import durable
+from agent.world.attached import attached
 from agent.world.etcd import Deadlines, EtcdDoor
 from agent.world.etcd_launch import variable
 from agent.world.supervisor_process import INHERITED
@@ -52,7 +53,7 @@ def scratch_etcd(
 
     `extra` are flags without dashes in front, and their values. Refused: etcd ended by itself, with the last telling
     line of its log. Unavailable: it did not serve within the deadline, by default one that its data's size decides.
-    Its log lies beside the data directory. Must be left by the thread that entered it (see `low_priority`).
+    Its log lies beside the data directory. Must be left by the thread that entered it (see `attached`).
     """
     found = found_on_path(binary)
     deadline = deadline or patience(data_dir)
@@ -62,7 +63,7 @@ def scratch_etcd(
     environment = _environment(data_dir, name, ports, force_new_cluster) | more
     with durable.refusing(f"starting {found} on {data_dir}"), log.open("wb") as output:
         process = subprocess.Popen(
-            low_priority.wrapped([found]),
+            attached([found]),
             env=inherited() | environment,
             cwd=data_dir.parent,
             stdin=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,7 +27,7 @@ OnBytes = Callable[[int], None]
 Errand = Callable[[Task, OnBytes], Manifest | None]
 """Carries out a task; hears how many bytes have passed; the manifest of what it made, if it made one."""
 
-IN_NO_HURRY = 10
+IN_NO_HURRY = 19
 """The nice value of a thread whose work nobody waits for."""
 
 MAY_PASS = frozenset({Ignorance.OURS, Ignorance.DENIED})
@@ -56,8 +57,7 @@ class ThreadWorkshop:
 
     def _run(self, task: Task, since: datetime) -> None:
         if isinstance(task, Drill):
-            with suppress(OSError):  # of this thread alone: Linux has a nice value for each
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), IN_NO_HURRY)
+            _be_in_no_hurry()
         ended = self._outcome(task, since)
         with self._lock:
             self._state = ended
@@ -79,3 +79,12 @@ class ThreadWorkshop:
         with self._lock:
             if isinstance(self._state, Working):
                 self._state = replace(self._state, bytes_done=bytes_done)
+
+
+def _be_in_no_hurry() -> None:
+    """For this thread and what it starts: the kernel keeps a nice value and a class of disk access for each thread."""
+    thread = threading.get_native_id()
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, IN_NO_HURRY)
+    with suppress(OSError, subprocess.SubprocessError):  # not installed, or not allowed: the nice value says the same
+        subprocess.run(["ionice", "-c3", "-p", str(thread)], capture_output=True, timeout=5, check=False)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from agent.model.actions import Launch
+from agent.model.cluster import minor_of
 from agent.model.ids import InstanceId, PeerUrl
-from agent.world.etcd_launch import EtcdSettings, ServerTls, etcd_environment, minor_of
+from agent.world.etcd_launch import EtcdSettings, ServerTls, etcd_environment
 from tests.etcd_versions import EtcdVersion, available
 
 A, B = PeerUrl("http://10.0.0.1:2380"), PeerUrl("http://10.0.0.2:2380")

@@ -98,7 +98,7 @@ def agrees(door: EtcdDoor, server: Server) -> None:
             {replace(each, name="") for each in found.members} == members
             and found.revision == status.revision
             and found.position.last_index == status.committed_index
-            and not found.position.pending_changes
+            and found.restart_members == ()
         )
 
     wait_until(same, 3, f"{survey(data_of(server))} is not {door.members_locally(server.client_url)}")
