@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from agent.decide.case import Case
+from agent.decide.loss import lists_of
 from agent.decide.seeding import best_snapshot
 from agent.model.cluster import Membership, MemberStatus
 from agent.model.faults import Trouble
@@ -140,7 +141,8 @@ def _names(
         found.update(formed.voters.values())
     for each in filed:
         found.add(each.report.instance)
-        found.update(InstanceId(entry.name) for entry in each.report.members if entry.name)
+        told = (entry for members in lists_of(each.report) for entry in members)
+        found.update(InstanceId(entry.name) for entry in told if entry.name)
     if isinstance(manifest, Manifest):
         found.update(InstanceId(entry.name) for entry in manifest.members if entry.name)
     return frozenset(found)

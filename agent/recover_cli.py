@@ -140,7 +140,7 @@ def add_parser(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="INSTANCE",
-        help="this instance will never serve again: count without it; repeatable",
+        help="will never serve again: an instance or, of a member without a name, its ID; repeatable",
     )
     parser.add_argument("--why", default="", metavar="TEXT", help="kept in the bucket with what is written")
     parser.add_argument("--dry-run", action="store_true", help="show everything, ask nothing, do nothing")

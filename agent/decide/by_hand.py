@@ -14,7 +14,7 @@ from typing import assert_never
 
 from agent.decide.assembling import seat_at
 from agent.decide.case import Case, Life, life_of, silent
-from agent.decide.loss import NotProven
+from agent.decide.loss import NotProven, lists_of
 from agent.decide.seeding import best_snapshot, best_survivor, holds_all_of, seed_of
 from agent.model.cluster import quorum_of
 from agent.model.generation import Exclusion, GenerationRecord
@@ -95,10 +95,13 @@ def draft(case: Case, source: Source, exclude: tuple[Exclusion, ...], tool_bumps
 
 
 def _is_known(case: Case, name: InstanceId) -> bool:
+    """An instance, or the ID of a member that was never started and has no name yet."""
     founders = case.head.founders if case.head is not None else {}
-    entries = {entry.name for each in case.filed for entry in each.report.members}
+    entries = [entry for each in case.filed for members in lists_of(each.report) for entry in members]
+    entries += case.o.manifest.members if isinstance(case.o.manifest, Manifest) else ()
+    told = {entry.name for entry in entries} | {str(entry.id) for entry in entries}
     reporters = {each.report.instance for each in case.filed}
-    return name in founders or name in entries or name in reporters or case.fleet.find(name) is not None
+    return name in founders or name in told or name in reporters or case.fleet.find(name) is not None
 
 
 # ---- writing off ----------------------------------------------------------------------------------------------------

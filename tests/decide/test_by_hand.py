@@ -23,11 +23,12 @@ from agent.decide.by_hand import (
 from agent.decide.case import Case
 from agent.model.fleet import InstanceState
 from agent.model.generation import Exclusion, Report
-from agent.model.ids import GenerationNumber, InstanceId
-from agent.model.members import LogPosition
+from agent.model.ids import GenerationNumber, InstanceId, MemberId
+from agent.model.members import LogPosition, MemberEntry
 from agent.model.policy import Policy
 from agent.model.snapshot import Origin
 from tests.decide.examples import (
+    MEMBERS,
     NOW,
     A,
     B,
@@ -101,10 +102,16 @@ def test_a_stranger_is_a_typing_error() -> None:
     assert "i-typo" in refused(two_of_three_unknown(), FromSurvivor(), InstanceId("i-typo"))
 
 
-@pytest.mark.parametrize("name", [A, B, D, E], ids=["reporter", "founder", "instance", "in a report"])
+@pytest.mark.parametrize(
+    "name",
+    [A, B, D, E, InstanceId(str(MEMBERS[E])), InstanceId("f00")],
+    ids=["reporter", "founder", "instance", "in a report", "by its member ID", "in the newest manifest"],
+)
 def test_whoever_is_named_anywhere_is_no_stranger(name: InstanceId) -> None:
     listed = fleet(instance(A), instance(D))
+    unstarted = MemberEntry(MemberId(0xF00), "", (peer(E),))
     case = seeing(holding(A, B, C, E), within=listed)
+    case = replace(case, o=replace(case.o, manifest=manifest(members=(unstarted,))))
     assert drafted(case, FromNothing(), name).generation == 2
 
 
