@@ -1,8 +1,9 @@
 """`make bench`: how fast the agent forms and replaces beside a bare etcd, and what an idle cluster costs.
 
-    python -m tests.bench [forming] [replacing] [snapshotting] [idle]        nothing named: all of them
+    python -m tests.bench [forming] [replacing] [snapshotting] [recovering] [idle]        nothing named: all of them
     BENCH_ROUNDS=10 BENCH_IDLE_S=660 BENCH_SIZES_MB=0,107     how long, and with how much data
     BENCH_SNAPSHOT_MB=1000                                    the database of `snapshotting`
+    BENCH_RECOVERY_MB=1000,100                                the databases of `recovering`: all lost, and two of three
     BENCH_PEER=PATH                                           a peer to form beside us: see `tests.bench.forming`
 
 Machines are noisy: compare the ratios of one run, in which the two sides take turns; the first round is dropped by
@@ -18,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests import etcd_versions
-from tests.bench import forming, idle, replacing, snapshotting
+from tests.bench import forming, idle, recovering, replacing, snapshotting
 from tests.bench.report import Table, write_section
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -30,11 +31,13 @@ def main() -> int:
     rounds = int(os.environ.get("BENCH_ROUNDS", "10"))
     idle_s = float(os.environ.get("BENCH_IDLE_S", "660"))
     sizes_mb = [int(size) for size in os.environ.get("BENCH_SIZES_MB", "0,107").split(",")]
+    recovering_mb = [int(size) for size in os.environ.get("BENCH_RECOVERY_MB", "1000,100").split(",")]
     peer = os.environ.get("BENCH_PEER")
     benches = {
         "forming": lambda: forming.measure(etcd, rounds, Path(peer) if peer else None),
         "replacing": lambda: replacing.measure(etcd, rounds, sizes_mb),
         "snapshotting": lambda: snapshotting.measure(etcd, rounds, int(os.environ.get("BENCH_SNAPSHOT_MB", "1000"))),
+        "recovering": lambda: recovering.measure(etcd, rounds, *recovering_mb),
         "idle": lambda: idle.measure(etcd, idle_s),
     }
     named = sys.argv[1:] or list(benches)

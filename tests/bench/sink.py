@@ -19,6 +19,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -44,6 +45,7 @@ class Stored:
     pieces: list[Piece]
     multipart: bool
     modified: str = field(default_factory=lambda: formatdate(usegmt=True))
+    listed: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"))
 
     @property
     def size(self) -> int:
@@ -223,7 +225,7 @@ class Handler(BaseHTTPRequestHandler):
                  if key.startswith(f"{bucket}/{prefix}")}  # fmt: skip
         contents = "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>{stored.size}</Size><ETag>{escape(stored.etag)}</ETag>"
-            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+            f"<LastModified>{stored.listed}</LastModified></Contents>"
             for key, stored in found.items()
         )
         said = f"<Prefix>{escape(prefix)}</Prefix><IsTruncated>false</IsTruncated><KeyCount>{len(found)}</KeyCount>"
