@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -159,6 +160,21 @@ def scratch_pids(instance: Instance) -> list[int]:
         if process.name == "etcd" and b"/scratch/" in environ:
             found.append(process.pid)
     return found
+
+
+def on_machine(lab: Lab, instance: Instance, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command of the agent as its operator would type it on that machine, beside its agent or without one."""
+    pids = [process.pid for process in marked([instance.id]) if process.pid == lab.instance(instance.id).agent_pid]
+    assert pids, f"{instance.id} runs no agent whose environment could be borrowed"
+    variables = Path(f"/proc/{pids[0]}/environ").read_text().split("\0")
+    return subprocess.run(
+        [sys.executable, "-m", "agent.cli", *words, "--config", str(instance.folder / "config.toml")],
+        env=dict(each.split("=", 1) for each in variables if each),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 # ---- writes, and what became of them ---------------------------------------------------------------------------------
