@@ -1,8 +1,8 @@
 """The front door of the emulated AWS: every API call passes here, is named, meets its weather, and is logged.
 
 House rules: EC2 and Auto Scaling calls run one at a time under the cloud's lock, and the cloud settles before the lock
-is released. Conditional S3 writes to one key run one at a time, as S3's do. What moto cannot answer becomes a
-well-formed error, never a page of HTML.
+is released. Conditional S3 writes to one key run one at a time, as S3's do; so do the steps of its multipart uploads,
+which moto does not bear side by side. What moto cannot answer becomes a well-formed error, never a page of HTML.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 SERIALISED = frozenset({"ec2", "autoscaling"})
+MULTIPART = frozenset({"UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"})
 LISTINGS_REMEMBERED = 500
 
 
@@ -118,7 +119,8 @@ class Gateway:
             if not self.honours_preconditions:
                 environ.pop("HTTP_IF_NONE_MATCH", None)
                 environ.pop("HTTP_IF_MATCH", None)
-            if "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MATCH" in environ:
+            conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MATCH" in environ
+            if conditional or call.operation in MULTIPART:
                 with self._memory:
                     return self._keys.setdefault(call.resource, threading.Lock())
         return nullcontext()
@@ -136,8 +138,8 @@ class Gateway:
             log.warning("%s %s: %s", call.service, call.operation, error)
             return xml(*_not_implemented(call, str(error)))
         except Exception as error:  # whatever moto cannot do, the caller gets an answer
-            if call.operation == "UploadPart" and isinstance(error, KeyError):
-                return xml(404, error_body(call.service, 404, "NoSuchUpload"))  # the upload was aborted meanwhile
+            if call.operation in MULTIPART and isinstance(error, KeyError):
+                return xml(404, error_body(call.service, 404, "NoSuchUpload"))  # it was aborted meanwhile
             log.exception("%s %s failed", call.service, call.operation)
             return xml(500, error_body(call.service, 500, "InternalError"))
         status, headers = started[-1]
