@@ -5,13 +5,19 @@ House rule: nothing of `agent.decide` is called here, neither rules nor objectio
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from agent.model.actions import (
     Action,
     AddLearner,
+    BeginTask,
     CreateGeneration,
+    Disarm,
+    ExpireSnapshots,
+    MarkBad,
     PromoteMember,
+    PutInPlace,
     Quarantine,
     RemoveMember,
     StampIdentity,
@@ -21,14 +27,17 @@ from agent.model.actions import (
     WriteClaim,
     WriteFormed,
 )
-from agent.model.cluster import Member, Membership, MemberStatus
+from agent.model.cluster import AlarmKind, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Stage
 from agent.model.fleet import Fleet, InstanceState
-from agent.model.generation import Claim, GenerationRecord
-from agent.model.known import Unknown
+from agent.model.generation import Claim, GenerationRecord, Holding, Report, Seat, Seed, Sight
+from agent.model.ids import InstanceId, MemberId
+from agent.model.known import Ignorance, Unknown
 from agent.model.memory import Memory
 from agent.model.observation import BucketSound, Observation
 from agent.model.policy import Policy
+from agent.model.snapshot import Manifest, Rescued
+from agent.model.work import Drill, Ended, FetchSeed, RescueLog, RestoreSeed, TakeSnapshot, Working
 from tests.decide.examples import Example
 
 ENDED = (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
@@ -175,6 +184,10 @@ def _new_is_sound(action: StartEtcd, o: Observation, disk: Disk, identity: Ident
 
 
 def stop_is_sound(action: StopEtcd | Quarantine, example: Example) -> None:
+    if isinstance(action, StopEtcd) and action.why == "rescue":
+        is_lost(example)
+        assert isinstance(example.o.process, EtcdRunning)
+        return
     identity = identity_of(example.o)
     assert identity is not None
     assert identity.stage is Stage.FENCED, "proof was there when the stamp was made"
@@ -215,26 +228,117 @@ def _is_replaced(identity: Identity, o: Observation) -> bool:
 
 def creation_is_sound(action: CreateGeneration, example: Example) -> None:
     o = example.o
-    assert action.record.generation == 1
-    assert o.head is None
-    assert o.snapshots_exist is False
     assert isinstance(o.bucket, BucketSound)
-    assert isinstance(o.disk, Disk)
-    assert o.disk.data is not Data.PRESENT
     assert not isinstance(o.reports, Unknown)
+    fresh = {filed.report.instance: filed.report for filed in o.reports if filed.age_seconds <= 20}
     fleet = example.memory.fleet if isinstance(o.fleet, Unknown) else o.fleet
     assert fleet is not None
     states = {each.id: each.state for each in fleet.instances}
+    assert action.record.founders
+    assert len(set(action.record.founders.values())) == len(action.record.founders)
+    for name, url in action.record.founders.items():
+        assert fresh[name].peer_url == url, "whoever founds has just said where it is"
+        assert states[name] in (InstanceState.PENDING, InstanceState.RUNNING)
+    if o.head is None:
+        first_is_sound(action.record, example, fleet, fresh)
+    else:
+        next_is_sound(action.record, example)
+
+
+def first_is_sound(
+    record: GenerationRecord, example: Example, fleet: Fleet, fresh: Mapping[InstanceId, Report]
+) -> None:
+    o = example.o
+    assert record.generation == 1
+    assert record.seed is None
+    assert o.snapshots == ()
+    assert isinstance(o.disk, Disk)
+    assert o.disk.data is not Data.PRESENT
+    assert not isinstance(o.reports, Unknown)
+    states = {each.id: each.state for each in fleet.instances}
     for filed in o.reports:
-        if filed.report.data != "none":
+        if filed.report.data is not Holding.NONE:
             state = states.get(filed.report.instance)
             assert state in ENDED or (state is None and filed.age_seconds > 20), "data that can come back"
-    fresh = {filed.report.instance for filed in o.reports if filed.age_seconds <= 20}
     wanted = sum(each.desired_capacity for each in fleet.groups)
     assert wanted >= 1
-    assert set(action.record.founders) <= fresh
-    assert all(states[name] in (InstanceState.PENDING, InstanceState.RUNNING) for name in action.record.founders)
     assert len(fresh) >= wanted // 2 + 1, "a majority at least is there"
+
+
+def is_lost(example: Example) -> dict[MemberId | None, Report]:
+    """Everybody was heard and no list finds a majority; worked out from instances, not from blockers. The holders."""
+    o, memory = example.o, example.memory
+    assert isinstance(o.membership, Unknown), "a quorum answers"
+    assert isinstance(o.head, GenerationRecord)
+    assert isinstance(o.fleet, Fleet)
+    assert not isinstance(o.reports, Unknown)
+    assert not isinstance(o.exclusions, Unknown)
+    states = {each.id: each.state for each in o.fleet.instances}
+    off = {each.instance for each in o.exclusions}
+    over = {name for name, state in states.items() if state is InstanceState.TERMINATED} | off
+    if o.me.instance in states:
+        over |= {name for name in o.fleet.ended_by_group if name not in states}
+        over |= {name for name in o.fleet.unheard_of if name not in states and memory.unheard_of.get(name, 0) >= 2}
+    heard = {each.report.instance: each.report for each in o.reports if each.age_seconds <= 20}
+    heard = {name: report for name, report in heard.items() if name not in over}
+    for instance in o.fleet.instances:
+        warm = (instance.lifecycle or "").startswith("Warmed:")
+        assert instance.id in heard or instance.id in over or warm, f"{instance.id} was not heard"
+    for report in heard.values():
+        assert report.sight is Sight.LONG_LEADERLESS
+    held = {each.member_id: each for each in heard.values() if each.data is not Holding.NONE}
+    for holder in held.values():
+        for members in (holder.members, holder.restart_members):
+            voters = [each.id for each in members if not each.is_learner]
+            assert not voters or len([each for each in voters if each in held]) <= len(voters) // 2, "a majority"
+            for entry in members:
+                gone = entry.name in over or (
+                    entry.name in heard and heard[InstanceId(entry.name)].seat is not Seat.OPEN
+                )
+                assert entry.id in held or gone or not entry.name or str(entry.id) in off, f"{entry} is nowhere"
+    return held
+
+
+def next_is_sound(record: GenerationRecord, example: Example) -> None:
+    """Of what is lost, and from no less than there is."""
+    o = example.o
+    held = is_lost(example)
+    assert isinstance(o.head, GenerationRecord)
+    assert record.generation == o.head.generation + 1
+    assert record.token != o.head.token
+    assert not isinstance(o.snapshots, Unknown)
+    past = o.head.seed.manifest if o.head.seed is not None else ""
+    mine = [each.name for each in o.snapshots if each.usable and each.name.generation == o.head.generation]
+    sound = [each for each in held.values() if each.data is Holding.INTACT and each.position and not each.trouble]
+    if record.seed is None:
+        assert o.formed is None
+        assert not past
+        assert not held
+        assert not mine
+        return
+    by_log = record.seed.source.startswith("survivor ")
+    if by_log:
+        _rescue_is_sound(record.seed, sound, o)
+        return
+    assert isinstance(o.disk, Disk)
+    assert record.seed.sha256 in o.disk.seeds, "fetched and verified"
+    assert not mine or record.seed.manifest == max(mine).manifest_key, "never an older one than there is"
+    assert isinstance(o.manifest, Manifest)
+    for survivor in sound:
+        assert survivor.position is not None
+        assert o.manifest.cluster_id == survivor.cluster_id
+        assert o.manifest.raft_index >= survivor.position.last_index, "a survivor's log has more"
+
+
+def _rescue_is_sound(seed: Seed, sound: Sequence[Report], o: Observation) -> None:
+    """The log that raft would call the most complete, and a snapshot made of that very log."""
+    ends = [(each.position.last_term, each.position.last_index) for each in sound if each.position]
+    made = [o.manifest, o.work.manifest if isinstance(o.work, Ended) else None]
+    (rescue, *_) = [each for each in made if isinstance(each, Manifest) and each.sha256 == seed.sha256]
+    assert rescue.rescued is not None
+    assert (rescue.rescued.position.last_term, rescue.rescued.position.last_index) == max(ends)
+    assert rescue.rescued.instance == o.me.instance
+    assert seed.source == f"survivor {o.me.instance}"
 
 
 def claim_is_sound(action: WriteClaim, example: Example) -> None:
@@ -254,6 +358,82 @@ def formed_is_sound(action: WriteFormed, example: Example) -> None:
     assert isinstance(o.membership, Membership)
     assert isinstance(o.local, MemberStatus)
     assert action.formed.cluster_id == o.membership.cluster_id == o.local.cluster_id
+
+
+def placing_is_sound(action: PutInPlace, example: Example) -> None:
+    o, identity = example.o, identity_of(example.o)
+    assert isinstance(o.process, EtcdStopped)
+    assert isinstance(o.disk, Disk)
+    assert o.disk.data is Data.EMPTY
+    assert identity is not None
+    assert identity.stage is Stage.STARTING
+    assert action.nonce == identity.nonce
+    assert action.nonce in o.disk.restored
+    assert isinstance(o.claim, Claim)
+    assert o.claim.nonce == action.nonce, "only with the claim"
+    assert isinstance(o.head, GenerationRecord)
+    assert o.head.seed is not None
+    assert identity.generation == o.head.generation
+    assert o.head.founders[o.me.instance] == o.me.peer_url
+
+
+def expiry_is_sound(action: ExpireSnapshots, example: Example) -> None:
+    o = example.o
+    assert not isinstance(o.snapshots, Unknown)
+    head = example.memory.head if isinstance(o.head, Unknown) else o.head
+    assert head is not None
+    gone = set(action.names)
+    assert gone <= {each.name for each in o.snapshots}
+    stays = [each.name for each in o.snapshots if each.usable and each.name not in gone]
+    for name in gone:
+        assert any(name < other for other in stays), "only behind a newer sound one"
+        assert head.seed is None or name.manifest_key != head.seed.manifest, "never the seed"
+    for generation in {each.name.generation for each in o.snapshots if each.usable}:
+        assert any(name.generation == generation for name in stays), "never the last of a generation"
+
+
+def task_is_sound(action: BeginTask, example: Example) -> None:
+    o, task = example.o, action.task
+    assert not isinstance(o.work, Working), "one at a time"
+    match task:
+        case RescueLog(rescued=rescued) | TakeSnapshot(rescued=Rescued() as rescued):
+            held = is_lost(example)
+            assert rescued.instance == o.me.instance
+            assert rescued.member_id in held
+            assert isinstance(o.process, EtcdStopped if isinstance(task, RescueLog) else EtcdRunning)
+        case TakeSnapshot() | Drill():
+            assert isinstance(o.membership, Membership), "a healthy cluster's"
+            assert isinstance(o.process, EtcdRunning | Unknown)
+        case RestoreSeed(nonce=nonce):
+            identity = identity_of(o)
+            assert identity is not None
+            assert nonce == identity.nonce
+            assert isinstance(o.claim, Claim)
+            assert o.claim.nonce == nonce
+            assert isinstance(o.head, GenerationRecord)
+            assert task.seed == o.head.seed
+            assert dict(task.initial_cluster) == dict(o.head.founders)
+            assert task.token == o.head.token
+        case FetchSeed():
+            assert task.manifest == o.manifest
+
+
+def bad_mark_is_sound(action: MarkBad, example: Example) -> None:
+    """Only what was read and found wanting in this agent's own hands."""
+    o = example.o
+    is_lost(example)
+    fetched = isinstance(o.work, Ended) and o.work.final and isinstance(o.work.task, FetchSeed)
+    garbled = isinstance(o.manifest, Unknown) and o.manifest.why is Ignorance.MALFORMED
+    assert fetched or garbled
+
+
+def disarming_is_sound(action: Disarm, example: Example) -> None:
+    o = example.o
+    assert isinstance(o.membership, Membership)
+    assert action.alarm.kind is AlarmKind.NOSPACE
+    assert all(each.id != action.alarm.member for each in o.membership.members)
+    assert not isinstance(o.alarms, Unknown)
+    assert action.alarm in o.alarms
 
 
 def is_sound(action: Action, example: Example) -> None:
@@ -279,5 +459,15 @@ def is_sound(action: Action, example: Example) -> None:
             claim_is_sound(action, example)
         case WriteFormed():
             formed_is_sound(action, example)
+        case PutInPlace():
+            placing_is_sound(action, example)
+        case ExpireSnapshots():
+            expiry_is_sound(action, example)
+        case BeginTask():
+            task_is_sound(action, example)
+        case MarkBad():
+            bad_mark_is_sound(action, example)
+        case Disarm():
+            disarming_is_sound(action, example)
         case _:
             pass

@@ -13,16 +13,35 @@ from datetime import timedelta
 from itertools import product
 from typing import Any
 
-from agent.model.disk import Data, Disk, Stage
+import pytest
+
+from agent.model.cluster import Alarm, AlarmKind
+from agent.model.disk import Data, Disk, EtcdStopped, Stage
 from agent.model.fleet import InstanceState
-from agent.model.known import NOT_ASKED
+from agent.model.generation import FIRST, Exclusion, Holding, Seat, Sight
+from agent.model.ids import MemberId, Nonce
+from agent.model.known import NOT_ASKED, Ignorance, Unknown
+from agent.model.members import Damaged
 from agent.model.memory import Memory, remember
 from agent.model.observation import BucketUnsound, Observation
+from agent.model.snapshot import Rescued
+from agent.model.work import Ended, FetchSeed, Idle, RescueLog, TakeSnapshot, Working
 from tests.decide import examples as told
 from tests.decide.examples import LONG_AGO, NONCE, NOW, SILENT, A, B, C, D, E, Example
 from tests.properties.oracle import is_sound
 
 MANY = 30_000
+pytestmark = pytest.mark.timeout(300)  # thousands of decisions take their time on a busy machine
+
+TAIL = replace(told.POSITION, last_index=1004)
+HOLDING_MORE = told.holding(A, B, C, position=TAIL)
+WITH_A_TAIL = told.seen_by_a_survivor(told.a_lost_three(), HOLDING_MORE).seeing(
+    reports=told.fresh(HOLDING_MORE, told.nothing(D), told.nothing(E))
+)
+OF_A = Rescued(A, told.MEMBERS[A], told.POSITION)
+MADE = told.rescue_of(told.holding(A, B, C))
+MANY_SNAPSHOTS = tuple(told.a_snapshot(told.snapshot_name(900 - n, minutes_ago=1 + 10 * n)) for n in range(60, -1, -1))
+BROKEN = Unknown(Ignorance.MALFORMED, "its digest differs")
 
 PARENTS: tuple[Example, ...] = (
     *map(told.a_healthy_three, (A, B, C)),
@@ -39,6 +58,14 @@ PARENTS: tuple[Example, ...] = (
     *(told.a_fenced_member(name, running=running) for name, running in product((A, B), (False, True))),
     *(told.with_a_forgotten_member(C, looks) for looks in (1, 2)),
     *(told.with_a_stalled_learner(minutes) for minutes in (1.9, 2.1)),
+    *map(told.a_lost_three, (A, D)),
+    *map(told.with_nobody_left, (D, E)),
+    told.never_formed(),
+    *map(told.a_founder_that_restores, (A, D)),
+    WITH_A_TAIL,
+    WITH_A_TAIL.seeing(process=EtcdStopped(), local=NOT_ASKED, own_list=NOT_ASKED),
+    told.a_healthy_three(B).seeing(snapshots=(), last_drill=None),
+    told.a_healthy_three(B).seeing(snapshots=MANY_SNAPSHOTS),
     *(told.with_member_down(told.a_healthy_three(), C, state) for state in (None, *InstanceState)),
 )
 
@@ -47,6 +74,12 @@ MORE: dict[str, tuple[Any, ...]] = {
         Disk(identity, data)
         for identity in (None, *(told.identity(who, stage) for who in (A, D) for stage in Stage))
         for data in Data
+    )
+    + tuple(
+        Disk(identity, data, frozenset({told.manifest().sha256}), restored)
+        for identity in (None, told.identity(D, Stage.STARTING, generation=2))
+        for data in Data
+        for restored in (frozenset[Nonce](), frozenset({told.OLD_NONCE}))
     ),
     "claim": (None, told.claim(A, NONCE), told.claim(B)),
     "head": (None, told.record(A, B, C, generation=2), told.record(B, C, D), told.record(A)),
@@ -73,8 +106,37 @@ MORE: dict[str, tuple[Any, ...]] = {
         (told.filed(A), told.filed(B, age_seconds=30), told.filed(C, age_seconds=30)),
         (told.filed(A), told.filed(B), told.filed(C), told.filed(D, "intact", age_seconds=30)),
         (told.filed(A),),
+        told.fresh(told.holding(A, B, C), told.holding(C, A, B), told.nothing(D), told.nothing(E)),
+        told.fresh(told.holding(A, B, C, trouble="etcd panics"), told.nothing(D), told.nothing(E)),
+        told.fresh(told.holding(A, B, C), told.nothing(D, seat=Seat.OPEN), told.nothing(E)),
+        told.fresh(told.holding(A, B, C), told.nothing(D, sight=Sight.LEADER), told.nothing(E)),
+        told.fresh(told.nothing(D), told.nothing(E)),
+        told.fresh(told.holding(A, data=Holding.DAMAGED, position=None, members=()), told.nothing(D), told.nothing(E)),
     ),
-    "snapshots_exist": (True,),
+    "exclusions": ((Exclusion(C, "burned", "admin", NOW),), (Exclusion(A, "burned", "admin", NOW),)),
+    "snapshots": (
+        (told.a_snapshot(bad=True),),
+        (told.a_snapshot(told.snapshot_name(700, minutes_ago=9)), told.a_snapshot(bad=True)),
+        (told.a_snapshot(), told.a_snapshot(MADE.name)),
+    ),
+    "manifest": (None, BROKEN, MADE, told.manifest(raft_index=1004), told.manifest(etcd_version="3.6.1")),
+    "work": (
+        Idle(),
+        Working(RescueLog(FIRST, OF_A), NOW),
+        Ended(TakeSnapshot(FIRST, rescued=OF_A), LONG_AGO, LONG_AGO, manifest=MADE),
+        Ended(RescueLog(FIRST, OF_A), LONG_AGO, LONG_AGO, BROKEN, final=True),
+        Ended(FetchSeed(told.manifest()), LONG_AGO, LONG_AGO),
+        Ended(FetchSeed(told.manifest()), LONG_AGO, LONG_AGO, BROKEN, final=True),
+        Ended(FetchSeed(told.manifest()), LONG_AGO, NOW, SILENT),
+    ),
+    "survey": (Damaged("a checksum differs"),),
+    "alarms": (
+        (Alarm(MemberId(0xDEAD), AlarmKind.NOSPACE),),
+        (Alarm(MemberId(0xDEAD), AlarmKind.CORRUPT), Alarm(told.MEMBERS[B], AlarmKind.NOSPACE)),
+    ),
+    "leader_seen": (True,),
+    "can_bump_revisions": (False,),
+    "last_drill": (None,),
     "local": (replace(told.status(A), cluster_id=told.OTHER_CLUSTER), told.status(A, leader=None)),
 }
 RECALLED: dict[str, tuple[Any, ...]] = {
@@ -83,6 +145,13 @@ RECALLED: dict[str, tuple[Any, ...]] = {
     "learners": ({},),
     "assembling_since": (LONG_AGO,),
     "no_quorum_since": (LONG_AGO,),
+    "ended_since": ({B: NOW},),
+    "proven_lost": (FIRST,),
+    "proven_lost_at": (NOW,),
+    "rescue_trouble": ("etcd panics",),
+    "failures": (9,),
+    "snapshots": (None, ()),
+    "manifest": (None,),
     "head": (None,),
     "formed": (None,),
 }
@@ -90,7 +159,7 @@ RECALLED: dict[str, tuple[Any, ...]] = {
 
 def pool(name: str) -> list[Any]:
     """Every different value that some example has in this field, ignorance, and a few more."""
-    found: list[Any] = [SILENT, NOT_ASKED] if name not in ("me", "answers") else []
+    found: list[Any] = [SILENT, NOT_ASKED] if name not in ("me", "answers", "work") else []
     for value in (*(getattr(parent.o, name) for parent in PARENTS), *MORE.get(name, ())):
         if value not in found:
             found.append(value)

@@ -14,11 +14,16 @@ from agent.decide.table import UNSEEN
 from agent.loop import pace
 from agent.model.actions import (
     AddLearner,
+    BeginTask,
     CallHuman,
     CreateGeneration,
+    Disarm,
+    ExpireSnapshots,
     FileReport,
+    MarkBad,
     Outcome,
     PromoteMember,
+    PutInPlace,
     Quarantine,
     RemoveMember,
     Rest,
@@ -72,7 +77,7 @@ def test_the_same_values_give_the_same_decision(example: Example) -> None:
 @SOME
 @given(situations())
 def test_whoever_knows_nothing_does_nothing(example: Example) -> None:
-    blank = {name: NOT_ASKED for name in FIELDS if name not in ("me", "answers")}
+    blank = {name: NOT_ASKED for name in FIELDS if name not in ("me", "answers", "work")}
     assert isinstance(example.seeing(**blank).action, Wait)
 
 
@@ -92,10 +97,15 @@ def test_a_round_can_always_be_remembered_paced_and_followed_by_another(example:
     "action",
     [
         AddLearner,
+        BeginTask,
         CallHuman,
         CreateGeneration,
+        Disarm,
+        ExpireSnapshots,
         FileReport,
+        MarkBad,
         PromoteMember,
+        PutInPlace,
         Quarantine,
         RemoveMember,
         Rest,

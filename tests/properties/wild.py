@@ -12,15 +12,30 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from agent.model.cluster import Answers, Member, Membership, MemberStatus
+from agent.model.cluster import Alarm, AlarmKind, Answers, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Stage
 from agent.model.fleet import Fleet, Group, Instance, InstanceState
-from agent.model.generation import Cause, Claim, FiledReport, Formed, GenerationRecord, Report, Seed
+from agent.model.generation import (
+    Cause,
+    Claim,
+    Exclusion,
+    FiledReport,
+    Formed,
+    GenerationRecord,
+    Holding,
+    Report,
+    Seat,
+    Seed,
+    Sight,
+)
 from agent.model.ids import GenerationNumber, InstanceId, MemberId, Nonce
 from agent.model.known import Ignorance, Unknown
+from agent.model.members import Damaged, LogPosition, MemberEntry, Survey
 from agent.model.memory import Memory, Progress, remember
 from agent.model.observation import BucketSound, BucketUnsound, Me, Observation
 from agent.model.policy import Policy
+from agent.model.snapshot import DrillRecord, DrillResult, Origin, Rescued
+from agent.model.work import Drill, Ended, FetchSeed, Idle, RescueLog, RestoreSeed, TakeSnapshot, Working
 from tests.decide import examples as told
 from tests.decide.examples import IPS, LONG_AGO, MEMBERS, NONCE, NOW, OLD_NONCE, Example
 
@@ -83,7 +98,14 @@ identities = st.builds(
     member_id=st.one_of(st.none(), member_ids),
     cluster_id=st.one_of(st.none(), clusters),
 )
-disks = st.builds(Disk, st.one_of(st.none(), identities, identities), st.sampled_from(Data))
+DIGESTS = [told.manifest(told.snapshot_name(revision)).sha256 for revision in (700, 800, 900)]
+disks = st.builds(
+    Disk,
+    st.one_of(st.none(), identities, identities),
+    st.sampled_from(Data),
+    st.frozensets(st.sampled_from(DIGESTS)),
+    st.frozensets(nonces),
+)
 processes = st.one_of(st.builds(EtcdRunning, st.just(42)), st.builds(EtcdStopped, st.sampled_from([None, 0, 1])))
 
 
@@ -113,16 +135,109 @@ records = st.builds(
     nonce=nonces,
     founders=st.lists(instances, max_size=5, unique=True).map(lambda who: {each: told.peer(each) for each in who}),
     cause=st.just(Cause("first", {})),
-    seed=st.sampled_from([None, None, None, Seed("snapshots/x.json", 1, "ff", "snapshot")]),
+    seed=st.sampled_from(
+        [
+            None,
+            None,
+            None,
+            Seed("elsewhere/x.json", 1, "ff", "operator"),
+            told.seed(told.manifest()),
+            told.the_next().seed,
+        ]
+    ),
 )
 claims = st.builds(Claim, instances, nonces)
 formeds = st.builds(Formed, clusters, st.dictionaries(member_ids, instances))
-reports = st.builds(
-    FiledReport,
+positions = st.builds(LogPosition, st.integers(5, 8), st.integers(900, 1010), st.integers(900, 1000), st.booleans())
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> MemberEntry:
+    each = draw(member())
+    return MemberEntry(each.id, each.name, each.peer_urls, each.is_learner)
+
+
+lists = st.lists(entries(), max_size=5, unique_by=lambda each: each.id).map(tuple)
+said = st.builds(
+    Report,
+    instance=instances,
+    peer_url=peers,
+    boot_id=st.sampled_from(["boot-1", "boot-1", "boot-2"]),
+    data=st.sampled_from(Holding),
+    generation=st.one_of(st.none(), generations),
+    cluster_id=st.one_of(st.none(), clusters),
+    member_id=st.one_of(st.none(), member_ids),
+    seat=st.sampled_from([Seat.NONE, Seat.NONE, Seat.NONE, *Seat]),
+    sight=st.sampled_from([Sight.LONG_LEADERLESS] * 6 + [*Sight]),
+    running=st.booleans(),
+    position=st.one_of(st.none(), positions, positions),
+    members=lists,
+    restart_members=st.one_of(st.just(()), st.just(()), lists),
+    trouble=st.sampled_from(["", "", "", "etcd panics"]),
+)
+told_said = st.one_of(
+    st.builds(told.nothing, instances),
     st.builds(
-        Report, instances, peers, st.sampled_from(["boot-1", "boot-2"]), st.sampled_from(["none", "none", "intact"])
+        lambda who, others: told.holding(who, *(others - {who})), instances, st.frozensets(instances, max_size=3)
     ),
-    st.sampled_from([0.0, 1.0, 6.0, 21.0, 9000.0]),
+    said,
+)
+reports = st.builds(FiledReport, told_said, st.sampled_from([0.0, 1.0, 1.0, 1.0, 6.0, 21.0, 9000.0]))
+exclusions = st.lists(st.builds(Exclusion, names, st.just("burned"), st.just("admin"), times), max_size=2).map(tuple)
+snapshot_names = st.builds(
+    told.snapshot_name, st.sampled_from([700, 800, 900]), st.sampled_from([1, 1, 2]), st.sampled_from([0, 4, 6, 3000])
+)
+listings = st.lists(
+    st.builds(
+        told.a_snapshot,
+        snapshot_names,
+        committed=st.sampled_from([True, True, True, False]),
+        bad=st.sampled_from([False, False, False, True]),
+        stored_bytes=st.sampled_from([1, 1, 1, None]),
+    ),
+    max_size=6,
+    unique_by=lambda each: each.name,
+).map(lambda found: tuple(sorted(found, key=lambda each: each.name)))
+rescues = st.builds(
+    Rescued, instances, member_ids, st.one_of(st.just(told.POSITION), st.just(told.POSITION), positions)
+)
+manifests = st.builds(
+    told.manifest,
+    snapshot_names,
+    raft_index=st.sampled_from([0, 850, 1000, 1010]),
+    cluster_id=st.one_of(st.none(), clusters),
+    etcd_version=st.sampled_from(["3.5.30", "3.5.30", "3.6.1"]),
+    members=lists,
+    rescued=st.one_of(st.none(), st.none(), rescues),
+)
+surveys = st.one_of(
+    st.builds(Survey, clusters, member_ids, lists, positions, st.integers(0, 999), lists),
+    st.just(Damaged("a checksum")),
+)
+seeds = st.builds(told.seed, manifests, st.sampled_from(["snapshot", "survivor i-a"]))
+tasks = st.one_of(
+    st.builds(TakeSnapshot, generations, st.sampled_from(Origin), st.one_of(st.none(), rescues)),
+    st.builds(RescueLog, generations, rescues),
+    st.builds(FetchSeed, manifests),
+    st.builds(RestoreSeed, seeds, nonces, instances, peers, st.just("token-1"), st.just(())),
+    st.builds(Drill, snapshot_names),
+)
+works = st.one_of(
+    st.just(Idle()),
+    st.builds(Working, tasks, times),
+    st.builds(
+        Ended, tasks, times, times, st.one_of(st.none(), unknowns), st.booleans(), st.one_of(st.none(), manifests)
+    ),
+)
+alarms = st.lists(st.builds(Alarm, member_ids, st.sampled_from(AlarmKind)), max_size=2).map(tuple)
+drills = st.builds(
+    DrillRecord,
+    snapshot_names,
+    instances,
+    st.sampled_from(DrillResult),
+    st.just(""),
+    st.just(1.0),
+    st.sampled_from([0.0, 90_000.0]),
 )
 all_reports = st.lists(reports, max_size=5, unique_by=lambda each: each.report.instance).map(tuple)
 mes = st.builds(
@@ -147,7 +262,16 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "formed": perhaps(st.one_of(st.none(), formeds)),
     "claim": perhaps(st.one_of(st.none(), claims)),
     "reports": perhaps(all_reports),
-    "snapshots_exist": perhaps(st.booleans()),
+    "exclusions": perhaps(exclusions),
+    "snapshots": perhaps(listings),
+    "manifest": perhaps(st.one_of(st.none(), manifests, manifests)),
+    "survey": perhaps(surveys),
+    "own_list": perhaps(lists),
+    "leader_seen": perhaps(st.booleans()),
+    "alarms": perhaps(alarms),
+    "can_bump_revisions": perhaps(st.booleans()),
+    "last_drill": perhaps(st.one_of(st.none(), drills)),
+    "work": works,
     "lifecycle_target": perhaps(lifecycle_targets),
 }
 MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
@@ -162,7 +286,21 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "silent_since": st.dictionaries(member_ids, times),
     "learners": st.dictionaries(member_ids, st.builds(Progress, st.integers(0, 9), times)),
     "unheard_of": st.dictionaries(names, st.integers(0, 3)),
+    "ended_since": st.dictionaries(names, times, max_size=2),
+    "named_since": st.dictionaries(names, times),
     "no_quorum_since": st.one_of(st.none(), times),
+    "leaderless_since": st.one_of(st.none(), times),
+    "proven_lost": st.one_of(st.none(), generations),
+    "proven_lost_at": st.one_of(st.none(), times),
+    "rescue_trouble": st.sampled_from(["", "", "etcd panics"]),
+    "reported_at": st.one_of(st.none(), times),
+    "serving_since": st.one_of(st.none(), times),
+    "snapshots": st.one_of(st.none(), listings),
+    "snapshots_read_at": st.one_of(st.none(), times),
+    "manifest": st.one_of(st.none(), manifests),
+    "last_drill_at": st.one_of(st.none(), times),
+    "failures": st.integers(0, 20),
+    "work_ended_at": st.one_of(st.none(), times),
     "unsettled_since": st.one_of(st.none(), times),
     "assembling_since": st.one_of(st.none(), times),
     "etcd_running_since": st.one_of(st.none(), times),
@@ -172,6 +310,7 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 FIRST_THREE = st.sampled_from([told.A, told.B, told.C])
 LATER = st.sampled_from([told.C, told.D, told.E])
+SURVIVORS = st.sampled_from([told.A, told.D, told.E])
 TOLD = st.one_of(
     st.builds(told.a_healthy_three, FIRST_THREE),
     st.builds(
@@ -193,6 +332,11 @@ TOLD = st.one_of(
     st.builds(told.a_founder, FIRST_THREE),
     st.builds(told.a_prepared_founder, FIRST_THREE),
     st.builds(told.a_founder_with_its_claim, FIRST_THREE),
+    st.builds(told.a_lost_three, SURVIVORS),
+    st.builds(told.a_lost_three, SURVIVORS),
+    st.builds(told.with_nobody_left, st.sampled_from([told.D, told.E])),
+    st.builds(told.never_formed),
+    st.builds(told.a_founder_that_restores, SURVIVORS),
 )
 
 
