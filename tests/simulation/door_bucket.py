@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import TypeVar
 
 from agent.model.faults import Unavailable
@@ -16,6 +17,9 @@ from agent.model.snapshot import BAD, DATA, MANIFEST, DrillRecord, Listed, Manif
 from tests.simulation.doors import Door
 
 T = TypeVar("T")
+
+report_of, manifest_of = lru_cache(512)(Report.from_json), lru_cache(512)(Manifest.from_json)
+"""Frozen values, read again and again: most of the simulation's time would go into their JSON."""
 
 
 class SimBucket(Door):
@@ -92,7 +96,7 @@ class SimBucket(Door):
     # ---- the assembly
 
     def reports(self, generation: GenerationNumber) -> tuple[FiledReport, ...]:
-        found = self._below(f"assembly/{generation:06d}/", Report.from_json)
+        found = self._below(f"assembly/{generation:06d}/", report_of)
         return tuple(FiledReport(each, self._age(at)) for each, at in found)
 
     def file_report(self, generation: GenerationNumber, report: Report) -> None:
@@ -115,7 +119,7 @@ class SimBucket(Door):
         if text is None:
             return None
         try:
-            return Manifest.from_json(text)
+            return manifest_of(text)
         except ValueError as error:
             raise Unavailable(Ignorance.MALFORMED, f"{name.manifest_key}: {error}") from error
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from agent.model.actions import Launch
 from agent.model.cluster import Alarm, Member, voter_target
@@ -27,6 +28,8 @@ from tests.simulation.logs import DataDir, Entry, Lineage, acknowledged
 from tests.simulation.machines import START, Broken, Machine, number
 from tests.simulation.promises import Promises
 from tests.simulation.raft import Raft
+
+name_of = lru_cache(512)(SnapshotName.parse)
 
 DEEPEST = 3
 """How many agents may be in the middle of a round at once."""
@@ -210,7 +213,7 @@ class Sim:
         """Whatever lies there, whole or not, oldest first."""
         keys = [key for key in self.objects if key.startswith("snapshots/")]
         stems = {key.removesuffix(end) for key in keys for end in (DATA, MANIFEST, BAD) if key.endswith(end)}
-        return sorted(name for name in map(SnapshotName.parse, stems) if name is not None)
+        return sorted(name for name in map(name_of, stems) if name is not None)
 
     def sound_snapshots(self) -> Iterator[tuple[SnapshotName, Entry]]:
         """Those that can be restored in truth, with what they hold."""

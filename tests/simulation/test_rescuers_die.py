@@ -148,7 +148,7 @@ def test_tasks_that_fail_and_answers_that_are_lost_are_tried_again(begin: Begin,
     lose(sim, *lost)
     replace_the_lost(sim)
     for agent in sim.agents.values():
-        agent.faults.tasks_fail, agent.faults.lost_replies, agent.faults.storms = 0.3, 0.3, 0.3
+        agent.faults.tasks_fail, agent.faults.lost_replies, agent.faults.storms = 0.1, 0.2, 0.3
     recovers(sim, within=900)
     assert source(sim) == f"survivor {survivor}"
 

@@ -1,8 +1,8 @@
-"""A random walk through everything that can happen, within what keeps a majority of the voters' disks.
+"""A random walk through everything that can happen.
 
-Each step harms or heals something. What is lost for good (a terminated instance, a wiped disk) is chosen so
-that a quorum of the voters' disks is left at every moment; everything else may happen at any time and at
-once. When the walk ends, all faults end, and the cluster must become whole again by itself.
+Each step harms or heals something; everything may happen at any time and at once. What is lost for good (a terminated
+instance, a wiped disk) leaves a quorum of the voters' disks, but for some walks' worse moments: they leave a survivor
+or a snapshot. When the walk ends, all faults end, and the cluster must become whole again by itself.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ from collections.abc import Callable
 from agent.model.cluster import quorum_of
 from agent.model.fleet import InstanceState
 from tests.simulation.doors import Faults
+from tests.simulation.logs import Lineage
 from tests.simulation.machines import Machine
 from tests.simulation.sim import Sim
 
+WEATHER = ("down", "refuse", "garbled", "flaky", "storms", "lost_replies", "hidden", "tasks_fail")
 DOORS = ("s3", "ec2", "imds", "etcd")
 
 
 class Walk:
     """One walk through one world."""
 
-    def __init__(self, sim: Sim) -> None:
+    def __init__(self, sim: Sim, fatal: float = 0.0) -> None:
         self.sim = sim
+        self.fatal = fatal  # how likely what would end a quorum for good is done all the same
         self.random = sim.random
         self.steps: tuple[Callable[[], None], ...] = (
             self.reboot,
@@ -48,6 +51,8 @@ class Walk:
         )
 
     def step(self) -> None:
+        if not self.machines():
+            self.sim.launch()  # the group's next one
         self.random.choice(self.steps)()
         self.sim.run(self.random.choice((0.2, 2, 20, 200)) * self.random.random())
 
@@ -75,14 +80,36 @@ class Walk:
         return self.random.choice(self.machines())
 
     def may_lose(self, machine: Machine) -> bool:
-        """Whether a quorum of the voters' disks is left without this one."""
-        lineages = [each for each in self.sim.lineages.values() if each.writes]
-        if not lineages:
+        """Whether a quorum of the voters' disks is left without this one; and now and then although none is.
+
+        Something to go on from is left even then: another disk with data, a sound snapshot, or nothing ever written.
+        """
+        if not self.sim.records:
             return False
-        (lineage,) = lineages
-        intact = {each.data.member for each in self.machines() if each.data is not None and each is not machine}
+        return self._leaves_a_quorum(machine) or (self.random.random() < self.fatal and self._leaves_something(machine))
+
+    def _leaves_a_quorum(self, machine: Machine) -> bool:
+        lineage = self.sim.lineage_of(self.sim.newest())
+        if lineage is None or not lineage.writes:
+            return False
+        intact = {each.data.member for each in self._holders(lineage) if each.data is not None and each is not machine}
         voters = {each.id for each in lineage.voters}
         return len(voters & intact) >= quorum_of(len(voters))
+
+    def _leaves_something(self, machine: Machine) -> bool:
+        record = self.sim.newest()
+        lineage = self.sim.lineage_of(record)
+        names = [name for name, _ in self.sim.sound_snapshots()]
+        if any(name.generation == record.generation for name in names):
+            return True
+        if record.seed is not None and any(name.manifest_key == record.seed.manifest for name in names):
+            return lineage is None or not lineage.writes
+        if lineage is None or not lineage.writes:
+            return record.seed is None and not self.sim.formed(record.generation)
+        return any(each is not machine and each.data and each.data.applied for each in self._holders(lineage))
+
+    def _holders(self, lineage: Lineage) -> list[Machine]:
+        return [each for each in self.machines() if each.data is not None and each.data.lineage is lineage]
 
     # ---- what
 
@@ -94,9 +121,6 @@ class Walk:
             self.sim.reboot(machine.id, after=self.random.uniform(0, 30))
 
     def move(self) -> None:
-        """Not before the cluster formed: a majority of founders that moved can never form it (see Recovery)."""
-        if not self.sim.formed():
-            return
         taken = len(self.sim.story)
         self.sim.reboot(self.anybody().id, ip=f"10.{1 + taken // 65536}.{taken // 256 % 256}.{taken % 256}")
 
@@ -137,7 +161,9 @@ class Walk:
         agent = self.sim.agents.get(machine.id)
         if agent is None:
             return
-        setattr(agent.faults, self.random.choice(("crash_before", "crash_after")), self.random.randrange(4))
+        setattr(
+            agent.faults, self.random.choice(("crash_before", "crash_after", "die_at_step")), self.random.randrange(4)
+        )
         then = self.random.choice(("agent", "instance", "disk"))
 
         def at_crash() -> None:
@@ -153,7 +179,9 @@ class Walk:
             return
         agent = self.sim.agents[self.random.choice(sorted(self.sim.agents))]
         doors = {self.random.choice(DOORS)}
-        kind = self.random.choice(("down", "refuse", "garbled", "flaky", "storms", "lost_replies", "hidden"))
+        kind = self.random.choice(
+            ("down", "refuse", "garbled", "flaky", "storms", "lost_replies", "hidden", "tasks_fail")
+        )
         if kind == "hidden":
             agent.cloud.hidden.add(self.anybody().id)
         elif kind in ("down", "refuse", "garbled"):
