@@ -110,7 +110,6 @@ def _spec(etcd: EtcdVersion, url: str) -> LabSpec:
 
 def lose_all(bench: Bench, lab: Lab, cluster: Cluster) -> Taken:
     """The newest snapshot is all that is left."""
-    _write(lab)
     _await_snapshot(lab, bench)
     before = {each.id: each.agent_pid for each in lab.instances()}
     for each in before:
@@ -176,9 +175,14 @@ def _write(lab: Lab) -> None:
 
 
 def _await_snapshot(lab: Lab, bench: Bench) -> None:
-    """One that was begun after now, so that everything is in it."""
+    """One that was begun after now, so that all of the database is in it; only what is written to is saved again."""
     seen = set(_manifests(bench))
-    lab.wait_for("a snapshot of everything", lambda _: bool(set(_manifests(bench)) - seen), PATIENCE_S)
+
+    def taken(lab: Lab) -> bool:
+        _write(lab)
+        return bool(set(_manifests(bench)) - seen)
+
+    lab.wait_for("a snapshot of everything", taken, PATIENCE_S)
 
 
 def _manifests(bench: Bench) -> list[str]:
