@@ -20,7 +20,7 @@ from agent.model.generation import Cause, Claim, Exclusion, Formed, GenerationRe
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import Ignorance
 from agent.model.observation import BucketSound, BucketUnsound
-from agent.model.snapshot import DrillRecord, Manifest, Origin, SnapshotName
+from agent.model.snapshot import DrillRecord, DrillResult, Manifest, Origin, SnapshotName
 from agent.world.aws import Aws
 from agent.world.bucket import S3Bucket
 from agent.world.doors import Bucket
@@ -478,7 +478,7 @@ def test_the_last_drill_is_the_one_that_was_written_last(aws: Aws, cluster: str)
     objects = Objects(aws, REAL, "etcd", cluster)
     bucket = S3Bucket(aws, REAL, "etcd", cluster)
     assert bucket.last_drill() is None
-    passed = DrillRecord(NAME, A, True, "revision 812, 5 keys", 1.5)
+    passed = DrillRecord(NAME, A, DrillResult.PASSED, "revision 812, 5 keys", 1.5)
     file_drill(objects, passed)
     found = bucket.last_drill()
     assert found is not None
