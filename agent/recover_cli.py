@@ -31,7 +31,7 @@ from agent.decide.by_hand import (
     draft,
     next_number,
 )
-from agent.decide.case import Case, life_of, unheard
+from agent.decide.case import Case, Life, life_of, unheard
 from agent.decide.loss import Lost
 from agent.model.faults import Refused, Unavailable
 from agent.model.generation import Cause, Exclusion, FiledReport, GenerationRecord, Seed
@@ -398,7 +398,7 @@ def evidence_lines(case: Case) -> list[str]:
         f"  {each.instance}: written off by {each.by}: {each.why or 'no reason given'}" for each in case.exclusions
     ]
     blockers = verdict(case.verdict)["blockers"]
-    if head is not None and blockers:
+    if head is not None and blockers and life is not Life.SERVES:
         lines += ["", "not proven lost, because of:", *(f"  {each['who']}: {each['why']}" for each in blockers)]
         if case.fleet.find(case.o.me.instance) is None:
             lines.append("  (this machine is none of the fleet: that EC2 does not know somebody proves nothing here)")

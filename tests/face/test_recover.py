@@ -135,6 +135,11 @@ def test_a_machine_that_is_none_of_the_fleet_says_so(capsys: pytest.CaptureFixtu
     assert "this machine is none of the fleet" in capsys.readouterr().out
 
 
+def test_where_a_quorum_answers_nobody_asks_what_keeps_it_from_being_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    Desk([ALIVE]).recover(source="latest", dry_run=True)
+    assert "not proven lost" not in capsys.readouterr().out
+
+
 def test_only_the_newest_snapshots_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     many = tuple(a_snapshot(snapshot_name(revision)) for revision in range(100, 107))
     Desk([case_of(with_nobody_left(), listed=many, head=None)]).recover(source="empty", dry_run=True)
