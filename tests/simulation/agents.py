@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,10 @@ class Agent:
         self.workshop = SimWorkshop(self)
         here = SimMetadata(self), self.cloud, SimBucket(self), SimEtcd(self), SimHost(self), self.workshop
         self.world = World(SimClock(self), *here)
+
+    def keep(self, newest: int, hourly: int, daily: int) -> None:
+        """How many snapshots."""
+        self.policy = replace(self.policy, keep_newest=newest, keep_hourly=hourly, keep_daily=daily)
 
     @property
     def machine(self) -> Machine:
