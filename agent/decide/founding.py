@@ -29,7 +29,7 @@ from agent.model.actions import (
     StartEtcd,
     WriteClaim,
 )
-from agent.model.cluster import is_newer_minor
+from agent.model.cluster import Membership, is_newer_minor
 from agent.model.disk import Data, Identity, Stage
 from agent.model.generation import Claim, GenerationRecord, Seed
 from agent.model.ids import PeerUrl
@@ -112,7 +112,7 @@ def _named_here(s: Situation, record: GenerationRecord) -> bool:
 
 def _claim_the_start(s: Situation, record: GenerationRecord) -> Decision | None:
     membership, identity = s.o.membership, s.identity
-    if not isinstance(membership, Unknown) and not membership.named(s.me.instance):
+    if not isinstance(membership, Unknown) and not _is_seated(s, membership):
         return None  # the others formed and have removed us since: join as a new member
     if identity is not None and _prepared(s, identity, record):
         claim = Claim(s.me.instance, identity.nonce)
@@ -120,6 +120,15 @@ def _claim_the_start(s: Situation, record: GenerationRecord) -> Decision | None:
     fresh = Identity(s.policy.cluster, s.me.instance, record.generation, Stage.STARTING, s.o.nonce, s.me.peer_url)
     because = f"founder of generation {record.generation}: prepare the disk before claiming"
     return do(StampIdentity(fresh, prepare=True), because)
+
+
+def _is_seated(s: Situation, membership: Membership) -> bool:
+    """The list still holds our founder's entry. After a restore the others do not know its name before it starts.
+
+    Nobody else can have it: who joins is added as a learner.
+    """
+    unstarted = (each for each in membership.at(s.me.peer_url) if not each.started and not each.is_learner)
+    return bool(membership.named(s.me.instance)) or any(unstarted)
 
 
 def _prepared(s: Situation, identity: Identity, record: GenerationRecord) -> bool:

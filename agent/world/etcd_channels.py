@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from agent.model.faults import Unavailable
 from agent.model.ids import ClientUrl
 from agent.model.known import Ignorance
-from agent.world.etcd_library import Etcd3Client, grpc, wire
+from agent.world.etcd_library import Etcd3Client, etcdrpc, grpc, wire
+from agent.world.protobuf_fields import texts
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -90,12 +91,21 @@ class Link:
         self.member_update: Method[Any, Any] = Method("MemberUpdate", cluster.MemberUpdate)
         self.alarm: Method[Any, Any] = Method("Alarm", maintenance.Alarm)
         self.hash_kv: Method[Any, Any] = Method("HashKV", maintenance.HashKV)
-        self.snapshot: Stream[Any, Any] = Stream("Snapshot", maintenance.Snapshot)
         # ours, for what its messages leave out
         self.status = self._own("Maintenance/Status", wire.StatusRequest, wire.StatusResponse)
         self.member_list = self._own("Cluster/MemberList", wire.MemberListRequest, wire.MemberListResponse)
         self.member_add = self._own("Cluster/MemberAdd", wire.MemberAddRequest, wire.MemberAddResponse)
         self.member_promote = self._own("Cluster/MemberPromote", wire.MemberPromoteRequest, wire.MemberPromoteResponse)
+
+        # whose messages are many and large: python-etcd3's, in pure Python, cost more than everything else about them
+        self.snapshot: Stream[Any, bytes] = Stream(
+            "Snapshot",
+            self._client.channel.unary_stream(
+                "/etcdserverpb.Maintenance/Snapshot",
+                request_serializer=etcdrpc.SnapshotRequest.SerializeToString,
+                response_deserializer=_blob_of,
+            ),
+        )
 
     def _own(self, path: str, request: type[Request], answer: type[Answer]) -> Method[Request, Answer]:
         call: grpc.UnaryUnaryMultiCallable[Request, Answer] = self._client.channel.unary_unary(
@@ -108,6 +118,11 @@ class Link:
     def close(self) -> None:
         """End the connection and every call on it."""
         self._client.close()
+
+
+def _blob_of(message: bytes) -> bytes:
+    """Field 3 of etcdserverpb.SnapshotResponse; empty where it has none."""
+    return texts(message).get(3, b"")
 
 
 class Links:

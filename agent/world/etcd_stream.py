@@ -31,8 +31,8 @@ def pieces(link: Link, patience: timedelta) -> Iterator[bytes]:
                 piece = next(call, None)
             if piece is None:
                 return
-            if piece.blob:
-                yield piece.blob
+            if piece:
+                yield piece
     except grpc.RpcError as error:
         if watcher.gave_up:
             said = f"Snapshot at {link.endpoint}: nothing of it came for {patience.total_seconds():.0f} s"

@@ -1,4 +1,4 @@
-"""Fields of a protobuf message, for the few messages of etcd's files that have no stubs here.
+"""Fields of a protobuf message, for the few that have no stubs here, or come in such numbers that these are too slow.
 
 The encoding is protobuf's (developers.google.com/protocol-buffers/docs/encoding): varints, and bytes with a length.
 """

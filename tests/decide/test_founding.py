@@ -117,6 +117,18 @@ def test_a_late_founder_whom_the_others_still_list_starts_under_its_own_name() -
     assert example.rule == "start-as-founder"
 
 
+def test_a_late_founder_of_a_restored_generation_is_known_to_the_others_by_its_address_alone() -> None:
+    nameless = replace(voter(A), name="", client_urls=())
+    example = a_founder().seeing(
+        membership=membership(nameless, voter(B), voter(C), via=B),
+        answers=answers(B, C, silent=(A,)),
+        formed=formed(A, B, C),
+    )
+    assert example.rule == "start-as-founder"
+    learner = replace(nameless, is_learner=True)
+    assert example.seeing(membership=membership(learner, voter(B), voter(C), via=B)).rule == "join"
+
+
 def test_a_late_founder_whom_the_others_removed_joins_as_somebody_new() -> None:
     members = Membership(CLUSTER, (voter(B), voter(C)), ClientUrl(client(B)))
     example = a_founder().seeing(membership=members, answers=answers(B, C), formed=formed(A, B, C))
