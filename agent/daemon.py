@@ -28,6 +28,7 @@ from agent.telemetry.metrics import Metrics
 from agent.telemetry.status import CannotListen, Pulse, Sources, StatusServer
 from agent.telemetry.teller import Teller
 from agent.wiring import Wired, policy, wire
+from agent.world import heap
 from agent.world.clock import SystemClock
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ SLOWEST_ROUND_SECONDS = 120.0
 
 def run(args: argparse.Namespace) -> int:
     """Look after this instance's member until told to stop. Exit code 2 where the setup must be mended first."""
+    heap.few_arenas()
     settings = load_settings(args)
     set_up(settings.log.level, settings.log.format, sys.stderr)
     stop = _stop_on_signals()
