@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -37,10 +38,11 @@ HANDS = 8
 
 @dataclass(frozen=True)
 class Shelf:
-    """One cluster's part of a lab's bucket; `cluster` None: the lab's own."""
+    """One cluster's part of a lab's bucket; without another `cluster` or `prefix`, the lab's own."""
 
     lab: Lab
     cluster: str | None = None
+    prefix: str | None = None
 
     @property
     def bucket(self) -> str:
@@ -49,7 +51,7 @@ class Shelf:
     @property
     def root(self) -> str:
         state = self.lab.status()
-        return f"{state['prefix']}/{self.cluster or state['cluster']}/"
+        return f"{self.prefix or state['prefix']}/{self.cluster or state['cluster']}/"
 
     # ---- any object ----
 
@@ -108,9 +110,9 @@ class Shelf:
         """Of every snapshot, whole or not, which of its objects are there."""
         found: dict[SnapshotName, set[str]] = {}
         for key in self.keys("snapshots/"):
-            suffix = next(each for each in SUFFIXES if key.endswith(each))
+            suffix = next((each for each in SUFFIXES if key.endswith(each)), "")
             name = SnapshotName.parse(key.removesuffix(suffix))
-            if name is not None:
+            if suffix and name is not None:
                 found.setdefault(name, set()).add(suffix)
         return dict(sorted(found.items()))
 
@@ -204,19 +206,20 @@ def fill(address: str, megabytes: int, prefix: str = "bulk/") -> None:
         assert "header" in said, said
 
 
+NOT_OF_AN_UPLOAD = ("data", "scratch/drill")
+"""Where files as large as the database belong: the member's own, and what a drill restores."""
+
+
 @contextmanager
 def largest_file(lab: Lab, instance_id: str) -> Iterator[list[int]]:
-    """Watches an instance's disk but for the member's own data: the size of the largest file ever seen there."""
+    """Watches the rest of an instance's disk: the size of the largest file ever seen there."""
     disk, stop, seen = lab.instance(instance_id).disk, threading.Event(), [0]
 
     def look() -> None:
         while not stop.wait(0.02):
-            for path in disk.rglob("*"):
-                try:
-                    if path.is_file() and path.relative_to(disk).parts[0] != "data":
-                        seen[0] = max(seen[0], path.stat().st_size)
-                except OSError:
-                    continue  # gone while we looked
+            for folder, _, names in os.walk(disk):
+                if not Path(folder).relative_to(disk).as_posix().startswith(NOT_OF_AN_UPLOAD):
+                    seen[0] = max(seen[0], *(_size(Path(folder, name)) for name in names), 0)
 
     watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
@@ -225,6 +228,13 @@ def largest_file(lab: Lab, instance_id: str) -> Iterator[list[int]]:
     finally:
         stop.set()
         watcher.join(5)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # gone while we looked
 
 
 @contextmanager
