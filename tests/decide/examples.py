@@ -543,3 +543,20 @@ def a_founder_that_restores(name: InstanceId = D) -> Example:
         )
         .remembering(head=head, formed=None, no_quorum_since=NOW, leaderless_since=NOW)
     )
+
+
+def with_restored_data(name: InstanceId = D) -> Example:
+    """The seed has been restored beside the data directory, for the identity whose start is claimed."""
+    prepared = identity(name, Stage.STARTING, generation=2)
+    restored = Disk(prepared, Data.EMPTY, frozenset({manifest().sha256}), frozenset({prepared.nonce}))
+    return a_founder_that_restores(name).seeing(disk=restored)
+
+
+def with_superfluous_snapshots(name: InstanceId = B) -> Example:
+    """One was taken every ten minutes for ten hours, and just listed by whoever is first to take the next."""
+    listed = tuple(a_snapshot(snapshot_name(900 - n, minutes_ago=1 + 10 * n)) for n in range(60, -1, -1))
+    return (
+        a_healthy_three(name)
+        .seeing(snapshots=listed, manifest=manifest(listed[-1].name))
+        .remembering(snapshots=listed, manifest=manifest(listed[-1].name))
+    )

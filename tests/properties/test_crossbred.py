@@ -7,6 +7,7 @@ farther afield. The seed is fixed: what fails here fails again.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import timedelta
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from agent.model.actions import BeginTask, CreateGeneration, FileReport, MarkBad, StopEtcd
 from agent.model.cluster import Alarm, AlarmKind
 from agent.model.disk import Data, Disk, EtcdStopped, Stage
 from agent.model.fleet import InstanceState
@@ -30,7 +32,7 @@ from tests.decide import examples as told
 from tests.decide.examples import LONG_AGO, NONCE, NOW, SILENT, A, B, C, D, E, Example
 from tests.properties.oracle import is_sound
 
-MANY = 30_000
+MANY = 20_000
 pytestmark = pytest.mark.timeout(300)  # thousands of decisions take their time on a busy machine
 
 TAIL = replace(told.POSITION, last_index=1004)
@@ -40,7 +42,6 @@ WITH_A_TAIL = told.seen_by_a_survivor(told.a_lost_three(), HOLDING_MORE).seeing(
 )
 OF_A = Rescued(A, told.MEMBERS[A], told.POSITION)
 MADE = told.rescue_of(told.holding(A, B, C))
-MANY_SNAPSHOTS = tuple(told.a_snapshot(told.snapshot_name(900 - n, minutes_ago=1 + 10 * n)) for n in range(60, -1, -1))
 BROKEN = Unknown(Ignorance.MALFORMED, "its digest differs")
 
 PARENTS: tuple[Example, ...] = (
@@ -65,7 +66,8 @@ PARENTS: tuple[Example, ...] = (
     WITH_A_TAIL,
     WITH_A_TAIL.seeing(process=EtcdStopped(), local=NOT_ASKED, own_list=NOT_ASKED),
     told.a_healthy_three(B).seeing(snapshots=(), last_drill=None),
-    told.a_healthy_three(B).seeing(snapshots=MANY_SNAPSHOTS),
+    told.with_superfluous_snapshots(),
+    told.with_restored_data(),
     *(told.with_member_down(told.a_healthy_three(), C, state) for state in (None, *InstanceState)),
 )
 
@@ -193,6 +195,78 @@ def with_several_things_changed(seed: int) -> Iterator[Example]:
         yield chance.choice(PARENTS).seeing(**seen).remembering(**known)
 
 
+LOSSES = (
+    told.a_lost_three(A),
+    told.a_lost_three(A).seeing(work=Ended(TakeSnapshot(FIRST, rescued=OF_A), LONG_AGO, LONG_AGO, manifest=MADE)),
+    WITH_A_TAIL,
+    told.a_lost_three(D),
+    told.with_nobody_left(),
+    HERE := told.with_nobody_left().seeing(disk=Disk(None, Data.ABSENT, frozenset({told.manifest().sha256}))),
+    HERE.seeing(fleet=told.a_lost_three().o.fleet, reports=told.a_lost_three().o.reports),
+)
+
+
+def fleets_of_a_loss() -> list[Any]:
+    """One of those who matter is in another state, left out, unheard of or ended by its group."""
+    found: list[Any] = [SILENT, NOT_ASKED]
+    for who, state in product((A, B, C, D, E), InstanceState):
+        for survivors in ((A, D, E), (D, E)):
+            states = {
+                each: InstanceState.RUNNING if each in survivors else InstanceState.TERMINATED for each in told.IPS
+            }
+            states[who] = state
+            found.append(told.fleet(*(told.instance(each, now) for each, now in states.items())))
+            left_out = [told.instance(each, now) for each, now in states.items() if each != who]
+            found.append(told.fleet(*left_out, unheard_of=frozenset({who})))
+            found.append(told.fleet(*left_out, ended_by_group=frozenset({who})))
+    return found
+
+
+def reports_of_a_loss() -> list[Any]:
+    """One of those who speak says something else, says it late, or says nothing."""
+    found: list[Any] = [SILENT, NOT_ASKED]
+    a, b, d, e = told.holding(A, B, C), told.holding(B, A, C), told.nothing(D), told.nothing(E)
+    others = [
+        *(replace(each, sight=sight) for each in (a, d) for sight in Sight),
+        *(replace(each, seat=Seat.OPEN) for each in (d, e)),
+        replace(a, position=TAIL),
+        replace(a, position=replace(told.POSITION, pending_changes=True)),
+        replace(a, position=None),
+        replace(a, trouble="etcd panics"),
+        replace(a, data=Holding.DAMAGED, position=None, members=()),
+        replace(a, members=(told.entry(A), told.entry(D)), member_id=told.MEMBERS[A]),
+        replace(a, restart_members=(told.entry(A),)),
+        told.holding(D, A, B),
+        told.holding(D, E, member_id=told.MEMBERS[D]),
+        b,
+        replace(b, position=replace(told.POSITION, last_index=1010)),
+    ]
+    for other in others:
+        said = {each.instance: each for each in (a, d, e)} | {other.instance: other}
+        found += [told.fresh(*said.values()), told.fresh(*(each for each in said.values() if each.instance != A))]
+        found.append(told.fresh(*(each for each in said.values() if each != other)) + told.fresh(other, age_seconds=30))
+    return [*found, told.fresh(a, d), told.fresh(a), told.fresh(d), told.fresh(d, e)]
+
+
+OF_A_LOSS: dict[str, list[Any]] = {
+    "fleet": fleets_of_a_loss(),
+    "reports": reports_of_a_loss(),
+    **{name: SEEN[name] for name in ("exclusions", "snapshots", "manifest", "work", "formed", "head", "bucket")},
+    "can_bump_revisions": [True, False, SILENT],
+}
+
+
+def with_a_loss_changed(seed: int) -> Iterator[Example]:
+    """What was last reported by this very agent is taken to be what it would report: else it would do nothing else."""
+    chance = random.Random(seed)
+    for _ in range(MANY):
+        seen = {name: chance.choice(OF_A_LOSS[name]) for name in chance.sample(sorted(OF_A_LOSS), chance.randint(1, 3))}
+        example = chance.choice(LOSSES).seeing(**seen)
+        while isinstance(action := example.decided.action, FileReport):
+            example = example.remembering(reported=action.report, reported_at=NOW)
+        yield example
+
+
 def must_be_sound(example: Example) -> None:
     """What the rules ask for, and what is carried out; a veto where no rule is at fault is a fault, too."""
     is_sound(example.decided.action, example)
@@ -208,6 +282,14 @@ def test_every_single_exchange_is_decided_soundly() -> None:
 def test_several_exchanges_at_once_are_decided_soundly() -> None:
     for example in with_several_things_changed(seed=1):
         must_be_sound(example)
+
+
+def test_whatever_is_different_about_a_loss_is_decided_soundly() -> None:
+    done: Counter[type] = Counter()
+    for example in with_a_loss_changed(seed=1):
+        must_be_sound(example)
+        done[type(example.carried_out.action)] += 1
+    assert min(done[each] for each in (CreateGeneration, BeginTask, StopEtcd, MarkBad)) > 50, f"about nothing: {done}"
 
 
 def test_no_sound_decision_is_vetoed() -> None:

@@ -337,6 +337,8 @@ TOLD = st.one_of(
     st.builds(told.with_nobody_left, st.sampled_from([told.D, told.E])),
     st.builds(told.never_formed),
     st.builds(told.a_founder_that_restores, SURVIVORS),
+    st.builds(told.with_restored_data, SURVIVORS),
+    st.builds(told.with_superfluous_snapshots, FIRST_THREE),
 )
 
 
