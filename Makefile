@@ -83,7 +83,7 @@ format: setup ## let ruff format and mend what it safely can
 	@$(BIN)/ruff format .
 
 .PHONY: demo
-demo: setup ## a cluster forms, loses an instance, replaces it, grows: in the lab, with a timeline
+demo: setup ## a cluster forms, loses its leader, grows, loses its majority: in the lab, with a timeline
 	@$(MAKE) etcd
 	@$(BIN)/etcd-asg-agent lab demo
 

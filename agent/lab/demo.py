@@ -1,18 +1,22 @@
 """`lab demo`: the agent's main job, told as a timeline with measured times; nothing is left behind.
 
 The story: three instances form a cluster; a writer writes all the time; the leader's instance is terminated; its
-replacement joins as a learner and is promoted, the dead member leaves the list; two more instances join; at the end
-every acknowledged write must be there.
+replacement joins as a learner and is promoted, the dead member leaves the list; two more instances join; then the
+majority is terminated for good, and what is left becomes the next generation. Every acknowledged write must be there,
+but for those that only the dead had, of which the survivors' own files tell.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from agent.lab import members
 from agent.lab.client import Instance, Lab
@@ -20,6 +24,11 @@ from agent.lab.ledger import Ledger
 from agent.lab.spec import LabError, LabSpec
 
 PATIENCE_S = 60.0
+GRACE_S = 5
+IMPATIENT = {"timing": {"leaderless_grace": f"{GRACE_S}s", "report_interval": "1s", "report_max_age": "5s"}}
+"""A loss is called one after 5 s without a leader; by default after 30 s. The story says so."""
+
+KEY = re.compile(rb"ledger/\d{8}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Tell the story; exit code 0 if it ended as it should."""
-    spec = LabSpec(instances=3, etcd=args.etcd or find_etcd(), leaves_nothing=not args.keep)
+    etcd = args.etcd or find_etcd()
+    spec = LabSpec(instances=3, etcd=etcd, settings=IMPATIENT, leaves_nothing=not args.keep)
     folder = Path(tempfile.mkdtemp(prefix="etcd-asg-agent-demo-"))
     story = Story()
     try:
@@ -82,16 +92,18 @@ class Story:
 
 
 def play(lab: Lab, story: Story) -> int:
-    """The three acts; returns how many acknowledged writes were lost."""
+    """The four acts; returns how many acknowledged writes were lost that need not have been."""
     _form(lab, story)
     with Ledger(lab.addresses) as ledger:
         _lose_the_leader(lab, story)
         gap = ledger.longest_gap_s()
         _grow(lab, story)
-    missing = ledger.missing(_a_voter(lab).address)
-    story.tell(f"{len(ledger.acknowledged)} writes were acknowledged meanwhile, {len(missing)} of them are missing")
-    story.tell(f"the longest time without an acknowledged write was {gap:.2f} s, when the leader's power went")
-    return len(missing)
+        written = len(ledger.acknowledged)
+        missing = ledger.missing(_a_voter(lab).address)
+        story.tell(f"{written} writes were acknowledged meanwhile, {len(missing)} of them are missing")
+        story.tell(f"the longest time without an acknowledged write was {gap:.2f} s, when the leader's power went")
+        survivor = _lose_the_majority(lab, story, ledger)
+    return len(missing) + _account(lab, story, ledger, survivor)
 
 
 def _form(lab: Lab, story: Story) -> None:
@@ -125,6 +137,66 @@ def _grow(lab: Lab, story: Story) -> None:
         joined = sorted(_voters(lab) - before)
         before |= set(joined)
         story.tell(f"{', '.join(joined)} joined as learner and is a voter: {number} voters", measured=True)
+
+
+def _lose_the_majority(lab: Lab, story: Story, ledger: Ledger) -> Instance:
+    """Returns the instance whose disk the next generation was made of."""
+    voters = [each for each in lab.instances() if each.id in _voters(lab)]
+    dead = sorted(voters, key=lambda each: _role(each) != "leader")[: len(voters) // 2 + 1]
+    names = ", ".join(each.id for each in dead)
+    story.cause(f"EC2 terminates {names} at once, the leader among them: no quorum is left, and none can come back")
+    began = time.monotonic()
+    lab.aws("ec2").terminate_instances(InstanceIds=[each.id for each in dead])
+    story.tell(f"(agents call it a loss after {GRACE_S} s without a leader here, and after 30 s by default)")
+    before = {each.id for each in lab.instances()}
+    lab.wait_for("the replacements' agents", lambda lab: _agents(lab, before) >= len(dead), PATIENCE_S)
+    story.tell(f"the group launched {len(dead)} others; their agents report that they have nothing", measured=True)
+    lab.wait_for("the record of generation 2", lambda lab: _record(lab) is not None, PATIENCE_S)
+    record = _record(lab)
+    assert record is not None
+    survivor = lab.instance(record["seed"]["source"].removeprefix("survivor "))
+    story.tell(f"proven lost: everybody alive was heard, EC2 called {len(dead)} of 5 terminated", measured=True)
+    story.tell(f"the log of {survivor.id}, the best that is left, is a verified snapshot in the bucket", measured=True)
+    story.tell(f"generation 2 is written down: {len(record['founders'])} founders restore it", measured=True)
+    mended = len(ledger.acknowledged)
+    lab.wait_for("a write", lambda _: len(ledger.acknowledged) > mended, PATIENCE_S)
+    story.tell("the first write is acknowledged again", measured=True)
+    lab.wait_for("five voters", lambda lab: len(_voters(lab)) == 5, PATIENCE_S)
+    story.tell("generation 2 has five voters", measured=True)
+    story.tell(f"the longest time without an acknowledged write was {ledger.longest_gap_s(began):.2f} s")
+    return survivor
+
+
+def _account(lab: Lab, story: Story, ledger: Ledger, survivor: Instance) -> int:
+    """How many acknowledged writes are missing although the survivor's own files hold them."""
+    held = _keys_on_disk(survivor)
+    missing = set(ledger.missing(_a_voter(lab).address))
+    lost = missing & held
+    story.tell(
+        f"{len(ledger.acknowledged)} writes were acknowledged in all, {len(missing - held)} of them only the dead had; "
+        f"of those that {survivor.id} had, {len(lost)} are missing"
+    )
+    return len(lost)
+
+
+def _keys_on_disk(survivor: Instance) -> set[str]:
+    """The ledger's keys in what it set aside, searched byte by byte in its log and its database."""
+    kept = [path for path in (survivor.disk / "quarantine").rglob("*") if path.suffix == ".wal" or path.name == "db"]
+    return {key.decode() for path in kept for key in KEY.findall(path.read_bytes())}
+
+
+def _agents(lab: Lab, before: set[str]) -> int:
+    return sum(each.id not in before and each.agent_starts > 0 for each in lab.instances())
+
+
+def _record(lab: Lab) -> dict[str, Any] | None:
+    """The birth certificate of generation 2, once it is in the bucket."""
+    state, s3 = lab.status(), lab.aws("s3")
+    key = f"{state['prefix']}/{state['cluster']}/generations/000002.json"
+    if not s3.list_objects_v2(Bucket=state["bucket"], Prefix=key).get("Contents"):
+        return None
+    found: dict[str, Any] = json.loads(s3.get_object(Bucket=state["bucket"], Key=key)["Body"].read())
+    return found
 
 
 def _joined(lab: Lab, story: Story, new: Instance) -> None:

@@ -40,6 +40,16 @@ CHAPTERS = (
     "4 voters",
     "5 voters",
     "writes were acknowledged meanwhile, 0 of them are missing",
+    "no quorum is left, and none can come back",
+    "agents call it a loss after 5 s without a leader here, and after 30 s by default",
+    "the group launched 3 others",
+    "proven lost",
+    "is a verified snapshot in the bucket",
+    "generation 2 is written down: 5 founders restore it",
+    "the first write is acknowledged again",
+    "generation 2 has five voters",
+    "of those that",
+    ", 0 are missing",
     "no process and no file is left",
 )
 
