@@ -265,6 +265,7 @@ def test_a_report_from_before_an_end_is_not_held_against_it() -> None:
         D: "last reported 5 s ago, before i-b was known to have ended",
     }
     assert proven(just_now.seeing(reports=fresh(holding(A, B, C), nothing(D), nothing(E), age_seconds=2)))
+    assert proven(just_now.seeing(reports=old).remembering(ended_since={})), "nobody's end was looked up"
 
 
 # ---- (3) everybody is accounted for
@@ -438,6 +439,19 @@ class TestQuorums:
         assert blockers(reporting(a, nothing(D), nothing(E))) == {
             A: "has membership changes that are committed and not applied yet"
         }
+
+    def test_a_restart_may_go_by_an_older_list(self) -> None:
+        """Raft's own note of what is committed reaches the disk late: both lists are judged, and both asked after."""
+        older = (entry(A),)
+        found = blockers(reporting(holding(A, B, C, restart_members=older), nothing(D), nothing(E)))
+        assert found == {A: "may yet be elected: 1 of its 1 voters still have their data (i-a)"}
+        ghost = MemberEntry(MEMBERS[E], "i-nobody", (peer(E),))
+        named = (entry(A), entry(B), ghost)
+        assert set(blockers(reporting(holding(A, B, C, restart_members=named), nothing(D), nothing(E)))) == {str(ghost)}
+
+    def test_a_learner_that_was_sent_nothing_yet_has_no_list_to_campaign_under(self) -> None:
+        d = holding(D, members=(), position=LogPosition(0, 0, 0))
+        assert proven(reporting(holding(A, B, C), d, nothing(E)))
 
     def test_each_holder_is_judged_by_its_own_list(self) -> None:
         """A was cut off before D and E joined: by its list two of three are gone, by D's two of three are here."""
