@@ -22,6 +22,9 @@ from agent.model.retention import expired
 from agent.model.snapshot import Listed, Manifest, Origin
 from agent.model.work import Drill, TakeSnapshot, Working
 
+MOST_AT_ONCE = 50
+"""So many go in one round, which does nothing else meanwhile; where there are more, the next ones after a listing."""
+
 
 def take_snapshot(s: Situation) -> Decision | None:
     """Stream one into the bucket: the newest is old, or this generation has none yet, and it is this member's turn."""
@@ -85,7 +88,8 @@ def expire_snapshots(s: Situation) -> Decision | None:
     if turn_of(s.o.membership, s.o.local) != 0 or isinstance(s.o.work, Working):
         return None
     names = expired(listed, record, s.policy)
-    return do(ExpireSnapshots(names), f"{len(names)} snapshots are behind newer ones") if names else None
+    because = f"{len(names)} snapshots are behind newer ones"
+    return do(ExpireSnapshots(names[:MOST_AT_ONCE]), because) if names else None
 
 
 def drill(s: Situation) -> Decision | None:
