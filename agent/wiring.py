@@ -21,7 +21,7 @@ from agent.world.clock import SystemClock
 from agent.world.disk import DataRoot
 from agent.world.doors import World
 from agent.world.ec2 import Ec2Cloud
-from agent.world.errands import Errands, Workplace
+from agent.world.errands import Errands
 from agent.world.etcd import Deadlines, EtcdDoor
 from agent.world.etcd_channels import TlsFiles
 from agent.world.etcd_launch import EtcdSettings, ServerTls
@@ -32,6 +32,7 @@ from agent.world.snapshot_store import SnapshotStore
 from agent.world.supervisor import Supervisor
 from agent.world.supervisor_process import ProcessSupervisor
 from agent.world.supervisor_systemd import SystemdSupervisor
+from agent.world.workplace import Workplace
 from agent.world.workshop import ThreadWorkshop
 
 

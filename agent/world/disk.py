@@ -5,6 +5,7 @@
     DATA_ROOT/quarantine/TIME-gN-WHY/{data,identity.json}
     DATA_ROOT/scratch/seed-SHA256.db       a snapshot, under this name only once it is verified
     DATA_ROOT/scratch/restored-NONCE/      a data directory made of one, under this name only once it is whole
+    DATA_ROOT/scratch/TASK-….work/         where a task works (`scratch.working_folder`)
 
 No member's data is ever deleted; what lies in scratch is no member's, and is made again where it is missed. All of
 it is on one filesystem, so that moving is renaming.
@@ -21,7 +22,6 @@ import json
 import os
 import re
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from agent.model.known import Ignorance
 from agent.world import durable
 from agent.world.doors import Clock
 from agent.world.etcd_data import state_of
+from agent.world.scratch import remove_unless_in_use
 
 SEED = re.compile(r"seed-([0-9a-f]{64})\.db")
 RESTORED = re.compile(r"restored-([0-9A-Za-z]+)")
@@ -125,15 +126,15 @@ class DataRoot:
         durable.sync(self.scratch)
 
     def clear_scratch(self) -> None:
-        """Take away what is of no use any more. Asked for only while no task is under way.
+        """Take away what is of no use any more. Asked for only while no task of the agent's is under way.
 
         Working copies that a killed agent has left always are; seeds and what was made of them, once a member lives
-        here. What cannot be taken away now stays for the next time.
+        here. What cannot be taken away now stays for the next time, and so does what an operator's command works in.
         """
         lives = state_of(self.data) is Data.PRESENT
         for name in _names(self.scratch):
             if lives or not (SEED.fullmatch(name) or RESTORED.fullmatch(name)):
-                _remove(self.scratch / name)
+                remove_unless_in_use(self.scratch / name)
 
     def quarantine(self, why: str) -> None:
         """Unavailable: half of it moved; whoever asks again moves the rest."""
@@ -185,14 +186,6 @@ def _clear(data: Path) -> None:
     for path in data.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink()
 

@@ -39,6 +39,7 @@ AUTHENTICATION = (
     "etcdserver: permission denied",
     "etcdserver: invalid auth token",
     "etcdserver: authentication failed",
+    "auth: ",  # HashKV and its like answer in the words of etcd's innards
 )
 """etcd's authentication is on and does not know us: our certificate's name has no user with the root role."""
 

@@ -118,6 +118,7 @@ UNKNOWN = [
     ),
     (StatusCode.INVALID_ARGUMENT, "etcdserver: user name is empty", Ignorance.OURS),
     (StatusCode.UNKNOWN, "etcdserver: user name is empty", Ignorance.OURS),
+    (StatusCode.UNKNOWN, "auth: user name is empty", Ignorance.OURS),
     (StatusCode.UNAUTHENTICATED, "etcdserver: invalid auth token", Ignorance.OURS),
     (StatusCode.PERMISSION_DENIED, "etcdserver: permission denied", Ignorance.OURS),
     # an answer that makes no sense
