@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from agent.model.fleet import LIVE, Fleet, Group, Instance, InstanceState
 from agent.model.generation import (
@@ -44,6 +45,7 @@ from tests.properties.raft import (
     lists_of,
     propose,
     replicate,
+    rescuable_end,
 )
 
 POLICY = Policy(cluster="prod")
@@ -67,8 +69,7 @@ class Machine:
     member: Member | None = None
     process: bool = False
     serves: bool = False  # it has seen a leader since its start: only then it answers for itself
-    damaged: bool = False
-    unreadable: bool = False  # so badly that not even its list can be told
+    damaged: bool = False  # so that not even its list can be told
     seat: Seat = Seat.NONE
     entry: int | None = None  # the learner's entry that it asked for and has not started as
     excluded: bool = False
@@ -104,8 +105,6 @@ class Weather:
 
     hidden: bool = False  # EC2 may fail to list a stranger: a holder of data whom no report names
     warm: bool = False  # an instance may go to the warm pool, stopped, with its data
-    unreadable: bool = False  # data may be damaged so badly that not even its list can be told
-    crashes_later: bool = False  # who reported while it ran is killed after the verdict, and knows less of commits
 
 
 FAIR = Weather()
@@ -120,6 +119,7 @@ class World:
     founders: tuple[Machine, ...] = ()
     formed: Formed | None = None
     homes: dict[int, Machine] = field(default_factory=dict)  # where each member lives, or lived
+    written_off: set[int] = field(default_factory=set)  # members that an operator named, and that are nowhere
     committed: Log = ()  # the longest log that was ever known to be committed
     story: list[str] = field(default_factory=list)
 
@@ -382,8 +382,6 @@ class World:
             return Report(
                 machine.name, machine.url, "boot", Holding.NONE, member_id=entry, seat=machine.seat, sight=sight
             )
-        last_term, last_index = member.position
-        applied, commit, pending = self.running(member) if machine.serves else self.survey(member)
         return Report(
             machine.name,
             machine.url,
@@ -394,21 +392,29 @@ class World:
             member_id=MemberId(member.id),
             sight=sight,
             running=machine.serves,
-            position=None if machine.damaged else LogPosition(last_term, last_index, commit, pending),
-            members=() if machine.damaged and machine.unreadable else self.entries(member.log[:applied]),
+            **({} if machine.damaged else self.running(member) if machine.serves else self.survey(member)),
         )
 
-    @staticmethod
-    def running(member: Member) -> tuple[int, int, bool]:
-        """How far the list of an etcd that answers reaches, what it knows committed, and whether changes are due."""
-        return member.applied, member.commit, member.applied < member.commit
-
-    @staticmethod
-    def survey(member: Member) -> tuple[int, int, bool]:
-        """The same as its files tell it: raft would start with the list of the hard state's commit."""
+    def survey(self, member: Member) -> dict[str, Any]:
+        """What its files tell: its list, and the one of the hard state's commit, where raft would begin again."""
         known = max(member.saved_commit, member.saved_applied)
-        pending = lists_of(member.log[: member.saved_commit]).voters != lists_of(member.log[:known]).voters
-        return known, known, pending
+        listed, noted = self.entries(member.log[:known]), self.entries(member.log[: member.saved_commit])
+        return {
+            "position": LogPosition(member.position[0], max(known, rescuable_end(member)), known),
+            "members": listed,
+            "restart_members": noted if voters_of(noted) != voters_of(listed) else (),
+        }
+
+    def running(self, member: Member) -> dict[str, Any]:
+        """What an etcd that answers tells of itself, and what its files tell besides."""
+        read, listed = self.survey(member), self.entries(member.log[: member.applied])
+        position, on_disk = read["position"], read["restart_members"] or read["members"]
+        committed, pending = max(member.commit, position.committed_index), member.applied < member.commit
+        return {
+            "position": replace(position, committed_index=committed, pending_changes=pending),
+            "members": listed,
+            "restart_members": on_disk if voters_of(on_disk) != voters_of(listed) else (),
+        }
 
     def entries(self, log: Log) -> tuple[MemberEntry, ...]:
         lists = lists_of(log)
@@ -485,7 +491,7 @@ class World:
         machine = self.some(lambda each: each.up and each.member is not None)
         if machine is not None:
             self.kill(machine)
-            machine.damaged, machine.unreadable = True, self.weather.unreadable and self.chance.random() < 0.5
+            machine.damaged = True
             self.tell(f"{machine.name}: its data is damaged")
 
     def shut_one_down(self) -> None:
@@ -505,6 +511,13 @@ class World:
             self.kill(machine)
             machine.excluded = True
             self.tell(f"{machine.name} is written off by an operator")
+
+    def exclude_a_ghost(self) -> None:
+        """A member that was added, never started, and never will be: it has no name, and is named by its ID."""
+        joined = [each for each in self.homes if each > len(self.founders)]
+        ghosts = [each for each in joined if not self.homes[each].exists]
+        if ghosts:
+            self.written_off.add(self.chance.choice(ghosts))
 
     def launch_one(self) -> None:
         if len([each for each in self.machines if each.exists]) < MOST_MACHINES:
@@ -624,7 +637,12 @@ class World:
 
     @property
     def can_come_back(self) -> Member | None:
-        return can_ever_lead(self.holders, also_voting=self.repaired, forgetful=self.weather.crashes_later)
+        return can_ever_lead(self.holders, also_voting=self.repaired, forgetful=True)
+
+    @property
+    def exclusions(self) -> list[InstanceId]:
+        ghosts = [InstanceId(str(MemberId(each))) for each in sorted(self.written_off)]
+        return [each.name for each in self.machines if each.excluded] + ghosts
 
     def strangers(self) -> list[Machine]:
         """Holders of data whom no report names, and who filed none lately."""
@@ -686,7 +704,7 @@ class World:
             ),
             formed=self.formed,
             reports=self.filed(),
-            exclusions=tuple(Exclusion(each.name, "", "", now) for each in self.machines if each.excluded),
+            exclusions=tuple(Exclusion(each, "", "", now) for each in self.exclusions),
         )
         memory = Memory(unheard_of={each.name: 2 for each in unheard}, named_since=named_since, ended_since=ended_since)
         return Example(o, memory, POLICY)
@@ -706,6 +724,10 @@ class World:
         ip = None if machine.state is InstanceState.TERMINATED else machine.ip
         launched = EPOCH + timedelta(days=1, seconds=machine.launched)
         return Instance(machine.name, machine.state, launched, ip, "zone", "group", machine.lifecycle)
+
+
+def voters_of(members: Sequence[MemberEntry]) -> set[MemberId]:
+    return {each.id for each in members if not each.is_learner}
 
 
 LEADERS_DEEDS: Sequence[Callable[[World, Machine], object]] = (
@@ -730,7 +752,8 @@ MISFORTUNES: Sequence[Callable[[World], object]] = (
     World.shut_one_down,
     World.end_one,
     World.exclude_one,
+    World.exclude_a_ghost,
     World.launch_one,
     World.found_one,
 )
-MISFORTUNE_WEIGHTS = (5, 3, 2, 4, 1, 2, 0.7, 0.2, 0.5, 1, 0.2, 3, 2)
+MISFORTUNE_WEIGHTS = (5, 3, 2, 4, 1, 2, 0.7, 0.3, 0.5, 1, 0.2, 0.3, 3, 2)

@@ -232,6 +232,17 @@ def count_commits(leader: Member) -> None:
         leader.commit = agreed
 
 
+def rescuable_end(member: Member) -> int:
+    """How much of a log a rescue keeps: all of it, known to be committed or not, up to the member's own removal.
+
+    Read from the disk, whose note of what is committed may be behind what the process knew.
+    """
+    for index, entry in enumerate(member.log[member.saved_commit :], member.saved_commit):
+        if entry == Entry(entry.term, Kind.REMOVE, member.id):
+            return index
+    return len(member.log)
+
+
 # ---- what can still happen ------------------------------------------------------------------------------------------
 
 
