@@ -32,6 +32,13 @@ Learners are accounted for, too: a member that one list still calls a learner ma
 list may be the one that has a quorum. A founder that has not started yet and still may is what could bring the
 quorum back, so it is waited for. Data that is damaged counts as data here: somebody may yet repair it.
 
+It is as good as what can be heard, and three things cannot. Data on an instance that no listing shows, by tag or by
+group, and that nobody's list names: it may vote, and lead. Data that sleeps in a warm pool which takes instances back
+on scale-in, named by nobody: a warmed instance is not waited for, since it cannot report. (Both take a holder whose
+list is long out of date: whoever is named is asked after.) And `seeding.best_survivor` goes by raft's order: a branch
+that never counted may have a higher last term than a log whose tail was committed, where three leaders came and went
+without a majority's last one among the survivors. That loses no quorum, but may lose a write that was acknowledged.
+
 The rule errs on the side of waiting: a list that is long out of date may ask for a quorum that really needs fewer.
 Then the blockers say which instance it is, and `recover --exclude` is the operator's way out.
 `tests/properties/test_proof_of_loss.py` tries the argument on random histories in a model of raft.

@@ -15,7 +15,7 @@ import pytest
 from agent.decide.loss import Lost, NotProven, judge_loss
 from agent.model.fleet import Fleet, InstanceState
 from agent.model.generation import Exclusion, GenerationRecord, Holding, Report, Seat, Sight
-from agent.model.ids import InstanceId
+from agent.model.ids import InstanceId, PeerUrl
 from agent.model.known import NOT_ASKED
 from agent.model.members import LogPosition, MemberEntry
 from agent.model.observation import Observation
@@ -485,6 +485,14 @@ class TestExcluded:
         verdict = judged(self.but_for(C).seeing(fleet=running))
         assert isinstance(verdict, Lost)
         assert verdict.evidence["excluded"] == [C]
+
+    def test_a_member_that_was_never_started_is_written_off_by_its_id(self) -> None:
+        ghost = MemberEntry(MEMBERS[E], "", (PeerUrl("https://10.0.9.9:2380"),), is_learner=True)
+        a = holding(A, members=(entry(A), entry(B), entry(C), ghost))
+        example = reporting(a, nothing(D), nothing(E))
+        assert f"`--exclude {ghost.id}`" in blockers(example)[str(ghost)]
+        word = Exclusion(InstanceId(str(ghost.id)), "never started", "admin", NOW)
+        assert proven(example.seeing(exclusions=(word,)))
 
     def test_its_data_counts_for_nothing_even_while_it_speaks(self) -> None:
         running = with_c(InstanceState.RUNNING).o.fleet

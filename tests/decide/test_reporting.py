@@ -121,6 +121,19 @@ class TestASurvivor:
             told = report_of(example)
             assert (told.running, told.position, told.members, told.revision) == (False, files.position, LIST, 900)
 
+    def test_an_etcd_that_runs_tells_the_list_that_it_would_start_from_if_it_were_killed(self) -> None:
+        """Of its files, where the voters are others than those that it serves now; a learner more or less is no other."""
+        older = (entry(A),)
+        for files in (replace(SURVEY, members=older), replace(SURVEY, restart_members=older)):
+            assert report_of(unheard().seeing(survey=files)) == holding(A, B, C, restart_members=older)
+        spare = (*LIST, entry(D, is_learner=True))
+        assert report_of(unheard().seeing(survey=replace(SURVEY, members=spare))).restart_members == ()
+
+    def test_one_that_is_stopped_tells_what_its_files_tell(self) -> None:
+        older = (entry(A), entry(B))
+        told = report_of(stopped(survey=replace(SURVEY, restart_members=older)))
+        assert (told.members, told.restart_members) == (LIST, older)
+
     @pytest.mark.parametrize("field", ["survey", "own_list"])
     def test_what_cannot_be_read_is_not_said_to_be_nothing(self, field: str) -> None:
         """A holder without list or position is one that nobody can judge; see test_loss."""

@@ -50,6 +50,7 @@ FULL_REPORT = replace(
     position=LogPosition(7, 1004, 1000, pending_changes=True),
     revision=900,
     members=(MemberEntry(MemberId(0xA), "i-a", (PeerUrl("https://10.0.1.5:2380"),), is_learner=True),),
+    restart_members=(MemberEntry(MemberId(0xB), "", (PeerUrl("https://10.0.1.6:2380"),)),),
     trouble="a checksum differs",
 )
 EXCLUSION = Exclusion(A, "its volume burned", "admin", datetime(2026, 1, 1, 13, tzinfo=UTC))
