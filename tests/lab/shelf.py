@@ -162,10 +162,11 @@ class Shelf:
         self.put(name.manifest_key, forged.to_json().encode())
         return forged
 
-    def remove(self, name: SnapshotName) -> None:
+    def remove(self, *names: SnapshotName) -> None:
         """As nobody but a test may."""
-        for suffix in SUFFIXES:
-            self.lab.aws("s3").delete_object(Bucket=self.bucket, Key=f"{self.root}{name}{suffix}")
+        keys = [{"Key": f"{self.root}{name}{suffix}"} for name in names for suffix in SUFFIXES]
+        for at in range(0, len(keys), 1000):
+            self.lab.aws("s3").delete_objects(Bucket=self.bucket, Delete={"Objects": keys[at : at + 1000]})
 
 
 def later(name: SnapshotName, revisions: int, generation: int | None = None) -> SnapshotName:
