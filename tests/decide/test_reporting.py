@@ -122,7 +122,7 @@ class TestASurvivor:
             assert (told.running, told.position, told.members, told.revision) == (False, files.position, LIST, 900)
 
     def test_an_etcd_that_runs_tells_the_list_that_it_would_start_from_if_it_were_killed(self) -> None:
-        """Of its files, where the voters are others than those that it serves now; a learner more or less is no other."""
+        """By its files, where the voters are others than those that it serves; a learner more is no other."""
         older = (entry(A),)
         for files in (replace(SURVEY, members=older), replace(SURVEY, restart_members=older)):
             assert report_of(unheard().seeing(survey=files)) == holding(A, B, C, restart_members=older)
