@@ -38,8 +38,8 @@ class MemberEntry:
 class LogPosition:
     """How far a member's raft log reaches. Terms and indices are raft's."""
 
-    last_term: int  # of the last entry in the log
-    last_index: int  # of the last entry that a rescue keeps: all of them, up to the member's own removal
+    last_term: int  # of the last entry that a rescue keeps: the log's last, or the last before the member's own removal
+    last_index: int
     committed_index: int  # the last entry that this member knows to be committed
     pending_changes: bool = False
     """A running etcd has not applied all that it knows to be committed: its list is not its last word."""

@@ -69,11 +69,11 @@ class Mark:
 
 @dataclass(slots=True)
 class Run:
-    """Entries with consecutive indices, in the order in which they were written."""
+    """Entries of one term with consecutive indices, in the order in which they were written."""
 
     first: int
     last: int
-    term: int  # of the last
+    term: int
     changes: list[Change] = field(default_factory=list)
 
 
@@ -130,10 +130,10 @@ class _Builder:
         term, at = varint(data, 3)
         index, at = varint(data, at + 1)
         run = self.runs[-1] if self.runs else None
-        if run is None or index != run.last + 1:
+        if run is None or index != run.last + 1 or term != run.term:
             run = Run(index, index, term)
             self.runs.append(run)
-        run.last, run.term = index, term
+        run.last = index
         if data[1]:
             run.changes.append(_change(index, data[1], texts(data).get(4, b"")))
 

@@ -112,12 +112,12 @@ def _from_the_leader(data_dir: Path, start: Mark) -> etcd_bolt.Contents:
 def _told(log: etcd_wal.Log, contents: etcd_bolt.Contents) -> Survey:
     committed = max(log.state.commit, contents.consistent_index, _last_change_applied(log, contents))
     listed = log.membership_at(committed)
-    noted = log.membership_at(log.state.commit)
+    noted, kept = log.membership_at(log.state.commit), max(committed, etcd_wal.rescuable_end(log))
     return Survey(
         log.cluster_id,
         log.member_id,
         _members(log, contents, listed),
-        LogPosition(log.last_term, max(committed, etcd_wal.rescuable_end(log)), committed),
+        LogPosition(log.term_at(kept), kept, committed),
         contents.revision,
         _members(log, contents, noted) if noted.voters != listed.voters else (),
     )

@@ -59,13 +59,26 @@ class Log:
     member_id: MemberId
     start: Mark  # the snapshot that it counts from
     start_membership: Membership  # as of that snapshot
-    last_term: int
-    last_index: int
+    ends: tuple[
+        Mark, ...
+    ]  # how far the entries of one term reach, each; the first is the start, the last the log's end
     state: HardState
     changes: tuple[Change, ...]  # after the start, committed or not
     earlier: tuple[Change, ...]  # before it, as far as segments hold them: what became of them is in the snapshot
     end: End
     torn: bool
+
+    @property
+    def last_term(self) -> int:
+        return self.ends[-1].term
+
+    @property
+    def last_index(self) -> int:
+        return self.ends[-1].index
+
+    def term_at(self, index: int) -> int:
+        """Of this entry; of the log's first or last one for what is before or behind it."""
+        return next((each.term for each in self.ends if each.index >= index), self.last_term)
 
     def membership_at(self, index: int) -> Membership:
         """As raft has it once it has applied this entry and everything before it."""
@@ -89,14 +102,13 @@ def read(data_dir: Path, keep: Keep = lambda _, make: make()) -> Log:
     if _begins_at(paths[0]) > start.index:
         raise Damage(f"log: the snapshot ends at entry {start.index}, and the log begins at {_begins_at(paths[0])}")
     runs = [run for segment in segments for run in segment.runs]
-    last, changes = _played(start, runs)
+    ends, changes = _played(start, runs)
     return Log(
         cluster_id=cluster_id,
         member_id=member_id,
         start=start,
         start_membership=membership,
-        last_term=last.term,
-        last_index=last.index,
+        ends=ends,
         state=state,
         changes=changes,
         earlier=tuple(change for run in runs for change in run.changes if change.index <= start.index),
@@ -217,19 +229,26 @@ def _ids(value: int | bytes) -> Iterator[MemberId]:
         yield MemberId(number)
 
 
-def _played(start: Mark, runs: Sequence[Run]) -> tuple[Mark, tuple[Change, ...]]:
-    """The last entry, and the changes that are left, once each run has replaced what it replaces."""
-    last, changes = start, list[Change]()
+def _played(start: Mark, runs: Sequence[Run]) -> tuple[tuple[Mark, ...], tuple[Change, ...]]:
+    """Where each term's entries end, and the changes that are left, once each run has replaced what it replaces."""
+    ends, changes = [start], list[Change]()
     for run in runs:
         if run.last <= start.index:
             continue
         first = max(run.first, start.index + 1)
-        if first > last.index + 1:
-            raise Damage(f"log: entries {last.index + 1} to {first - 1} are missing")
+        if first > ends[-1].index + 1:
+            raise Damage(f"log: entries {ends[-1].index + 1} to {first - 1} are missing")
         changes = [each for each in changes if each.index < first]
         changes += [each for each in run.changes if each.index > start.index]
-        last = Mark(run.term, run.last)
-    return last, tuple(changes)
+        ends = [*_cut_off_before(first, ends), Mark(run.term, run.last)]
+    return tuple(ends), tuple(changes)
+
+
+def _cut_off_before(first: int, ends: Sequence[Mark]) -> list[Mark]:
+    kept = [each for each in ends if each.index < first]
+    if len(kept) < len(ends) and kept[-1].index < first - 1:
+        kept.append(Mark(ends[len(kept)].term, first - 1))
+    return kept
 
 
 def after(membership: Membership, changes: Iterator[Change]) -> Membership:

@@ -398,9 +398,10 @@ class World:
     def survey(self, member: Member) -> dict[str, Any]:
         """What its files tell: its list, and the one of the hard state's commit, where raft would begin again."""
         known = max(member.saved_commit, member.saved_applied)
+        kept = max(known, rescuable_end(member))
         listed, noted = self.entries(member.log[:known]), self.entries(member.log[: member.saved_commit])
         return {
-            "position": LogPosition(member.position[0], max(known, rescuable_end(member)), known),
+            "position": LogPosition(member.log[kept - 1].term if kept else 0, kept, known),
             "members": listed,
             "restart_members": noted if voters_of(noted) != voters_of(listed) else (),
         }

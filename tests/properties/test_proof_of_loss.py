@@ -691,9 +691,9 @@ def test_a_learner_that_has_received_nothing_yet_keeps_nobody_from_recovery() ->
 
 def surviving(member: Member) -> Report:
     """What an agent files of a member whose process has stopped."""
-    last_term, last_index = member.position[0], max(member.commit, rescuable_end(member))
+    last_index = max(member.commit, rescuable_end(member))
     name, url = InstanceId(f"i-{member.id:02d}"), PeerUrl(f"http://10.0.0.{member.id}:2380")
-    position = LogPosition(last_term, last_index, member.commit)
+    position = LogPosition(member.log[last_index - 1].term, last_index, member.commit)
     return Report(name, url, "boot", Holding.INTACT, member_id=MemberId(member.id), position=position)
 
 
@@ -743,3 +743,20 @@ def test_a_survivor_that_is_being_removed_is_not_the_best() -> None:
     assert best is not None
     log = rescued(b if best.member_id == b.id else c)
     assert log[: b.commit] == b.log[: b.commit]
+
+
+def test_nor_because_of_what_comes_behind_its_removal() -> None:
+    """C's log goes on in a later term than B's, and none of that is kept: B has more."""
+    a, b, c = (Member.founder(who, (1, 2, 3)) for who in (1, 2, 3))
+    assert campaign(a, [b, c])
+    assert propose(a, Kind.REMOVE, 3)
+    replicate(a, b)
+    assert a.commit == len(b.log) == 5
+    a.stand_down()
+    a.commit = a.applied = 3  # the disk has not heard of it, and it was killed
+    assert campaign(a, [b, c])
+    replicate(a, c)
+    assert (len(c.log), c.position[0], b.position[0]) == (6, 3, 2)
+    best = best_survivor([surviving(b), surviving(c)])
+    assert best is not None
+    assert best.member_id == b.id
