@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from agent.decide.situation import Situation, do
 from agent.model.actions import Decision, Quarantine, StampIdentity, StopEtcd
-from agent.model.disk import Stage
+from agent.model.cluster import Membership
+from agent.model.disk import Identity, Stage
 from agent.model.generation import GenerationRecord
 from agent.model.known import Unknown
 
@@ -35,10 +36,19 @@ def fence_a_removed_member(s: Situation) -> Decision | None:
     ours = identity.cluster_id or (s.memory.formed and s.memory.formed.cluster_id)
     if isinstance(membership, Unknown) or membership.cluster_id != ours:
         return None
-    if s.own_entry(membership) is not None:
+    if s.own_entry(membership) is not None or _keeps_a_seat(identity, membership):
         return None
     why = f"member {identity.member_id or identity.instance} was removed from the cluster while it was away"
     return do(StampIdentity(replace(identity, stage=Stage.FENCED)), why)
+
+
+def _keeps_a_seat(identity: Identity, membership: Membership) -> bool:
+    """A founder with restored data that comes late: the others learn its name only when it starts for the first time.
+
+    An unstarted voter at its address is nobody else's: who joins is added as a learner.
+    """
+    waiting = (each for each in membership.at(identity.peer_url) if not each.started and not each.is_learner)
+    return identity.member_id is None and any(waiting)
 
 
 def stop_what_is_fenced(s: Situation) -> Decision | None:

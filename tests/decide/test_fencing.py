@@ -25,6 +25,7 @@ from tests.decide.examples import (
     identity,
     membership,
     record,
+    unstarted,
     voter,
 )
 
@@ -74,6 +75,15 @@ def test_a_founder_that_never_learned_its_member_id_is_known_by_name() -> None:
     example = a_stopped_member(B).seeing(disk=early, membership=membership(voter(A), voter(C)))
     assert example.rule == "fence-removed-member"
     assert example.seeing(membership=membership(voter(A), voter(B), voter(C))).rule == "restart-in-place"
+
+
+def test_a_founder_that_comes_late_with_its_restored_data_is_known_by_its_address() -> None:
+    """The others restored the same seed and serve already; none of them has heard this founder's name."""
+    restored = Disk(identity(B, Stage.STARTING), Data.PRESENT)
+    seat = replace(unstarted(B), is_learner=False)
+    example = a_stopped_member(B).seeing(disk=restored, membership=membership(voter(A), seat, voter(C)))
+    assert example.rule == "restart-in-place"
+    assert example.seeing(membership=membership(voter(A), unstarted(B), voter(C))).rule == "fence-removed-member"
 
 
 def test_a_list_of_another_cluster_says_nothing_of_ours() -> None:
