@@ -21,7 +21,7 @@ from agent.lab.client import Instance, Lab
 from agent.lab.spec import LabSpec, Pace
 from tests import etcd_versions
 from tests.lab.evidence import etcd_pids, log_size
-from tests.lab.harness import statuses, tell_logs, wait_until, wait_whole
+from tests.lab.harness import member_list, statuses, tell_logs, wait_until, wait_whole
 from tests.lab.losing import (
     INTERVAL_S,
     QUICK,
@@ -31,6 +31,8 @@ from tests.lab.losing import (
     acted,
     by_the_wall,
     count_keys,
+    document,
+    formed_key,
     hash_kv,
     head,
     manifests,
@@ -90,6 +92,8 @@ def recovered_from(lab: Lab, survivor: Instance, load: Load, lost: int, began: f
     assert record["cause"]["kind"] == "quorum-lost"
     assert survivor.id in record["founders"]
     assert len(record["founders"]) == 3
+    founded = {int(member, 16) for member in document(lab, formed_key(lost + 1))["voters"]}
+    assert {each.id for each in member_list(lab) or ()} == founded, "a founder came too late, and joined anew"
     tell(f"the first write was acknowledged {load.gap_s(began):.1f} s after the loss")
     found = account(load, lab, survivor, lost, began)
     assert found.lost == ()
