@@ -221,8 +221,9 @@ class Raft:
         for member, members in lists:
             voters = [each.id for each in members.values() if not each.is_learner]
             votes = [each for each in voters if each in logs and logs[each] <= logs[member]]
-            if member in votes and len(votes) >= quorum_of(len(voters)):
-                found.append(holders.get(member, member))
+            winner = holders.get(member, member)
+            if member in votes and len(votes) >= quorum_of(len(voters)) and winner not in found:
+                found.append(winner)
         return found
 
 

@@ -73,6 +73,24 @@ def hidden(sim: Sim, two: list[InstanceId]) -> Callable[[], None]:
     return undo
 
 
+def both_hidden(sim: Sim, two: list[InstanceId]) -> Callable[[], None]:
+    """In no listing, silent and cut off; EC2 says nothing of them, and only the third one's list names them."""
+    for name in two:
+        sim.hide(name)
+        sim.kill_agent(name, after=10**6)
+    for agent in sim.agents.values():
+        agent.cloud.hidden.update(two)
+
+    def undo() -> None:
+        for agent in sim.agents.values():
+            agent.cloud.hidden.clear()
+        for name in two:
+            sim.heal(name)
+            sim.kill_agent(name)
+
+    return undo
+
+
 def one_gone_one_stopped(sim: Sim, two: list[InstanceId]) -> Callable[[], None]:
     """Terminated for good, but the other disk is there: with the third it is a quorum."""
     sim.terminate(two[0])
@@ -94,7 +112,7 @@ def one_gone_one_shutting_down(sim: Sim, two: list[InstanceId]) -> Callable[[], 
     return lambda: sim.heal(two[1])
 
 
-HARMS = [stopped, isolated, agents_dead, agents_and_etcd_dead, hidden, one_gone_one_stopped]
+HARMS = [stopped, isolated, agents_dead, agents_and_etcd_dead, hidden, both_hidden, one_gone_one_stopped]
 
 
 @pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)

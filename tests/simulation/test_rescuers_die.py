@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import pytest
@@ -22,6 +23,7 @@ EFFECTS = range(18)
 """report, stop, task, report, record, fence, stop, quarantine, identity, claim, two tasks, put in place, start, …"""
 STEPS = range(10)
 """Of the rescue (six), of the fetch (two) and of the restore (three)."""
+MOMENTS = ["before", "after"]
 WITHIN = 400
 
 
@@ -32,6 +34,11 @@ def the_instance_is_terminated(sim: Sim, name: InstanceId) -> None:
 
 WITH_ITS_DISK: list[Death] = [the_agent_alone, the_instance]
 AND_WITHOUT: list[Death] = [*WITH_ITS_DISK, the_instance_and_its_disk, the_instance_is_terminated]
+
+
+def some(deaths: Sequence[Death], nth: int) -> Iterator[tuple[int, Death]]:
+    """One for each seed, in turn: with more seeds, every one at every step."""
+    return ((seed, deaths[seed % len(deaths)]) for seed in seeds(1, first=nth))
 
 
 def recovers_somehow(sim: Sim) -> None:
@@ -50,27 +57,23 @@ def two_of_three_lost(sim: Sim, *, restarted: bool) -> InstanceId:
     return survivor
 
 
-@pytest.mark.parametrize("death", WITH_ITS_DISK)
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("effect", EFFECTS)
-def test_the_only_survivor_dies_at_any_step_and_comes_back(
-    begin: Begin, effect: int, moment: str, death: Death
-) -> None:
-    for seed in seeds(1, first=effect):
+def test_the_only_survivor_dies_at_any_step_and_comes_back(begin: Begin, effect: int, moment: str) -> None:
+    for seed, death in some(WITH_ITS_DISK, effect):
         sim = whole(begin, seed, interleave=0.1)
-        survivor = two_of_three_lost(sim, restarted=bool(effect % 2))
+        survivor = two_of_three_lost(sim, restarted=seed % 3 == 0)
         held = acknowledged(sim.machines[survivor].data.appended)  # type: ignore[union-attr]
         will_die(sim.agents[survivor], moment, effect, death)
         recovers(sim, within=WITHIN)
         assert held <= sim.kept()
 
 
-@pytest.mark.parametrize("death", WITH_ITS_DISK)
 @pytest.mark.parametrize("step", STEPS)
-def test_the_only_survivor_dies_in_the_middle_of_a_task_and_comes_back(begin: Begin, step: int, death: Death) -> None:
-    for seed in seeds(2, first=step):
+def test_the_only_survivor_dies_in_the_middle_of_a_task_and_comes_back(begin: Begin, step: int) -> None:
+    for seed, death in some(WITH_ITS_DISK, step):
         sim = whole(begin, seed, interleave=0.1)
-        survivor = two_of_three_lost(sim, restarted=bool(seed % 2))
+        survivor = two_of_three_lost(sim, restarted=seed % 3 == 0)
         held = acknowledged(sim.machines[survivor].data.appended)  # type: ignore[union-attr]
         sim.agents[survivor].faults.die_at_step = step
         sim.agents[survivor].at_crash = partial(death, sim, survivor)
@@ -78,15 +81,12 @@ def test_the_only_survivor_dies_in_the_middle_of_a_task_and_comes_back(begin: Be
         assert held <= sim.kept()
 
 
-@pytest.mark.parametrize("death", AND_WITHOUT)
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("effect", EFFECTS)
-def test_a_survivor_that_dies_for_good_leaves_another_or_a_snapshot(
-    begin: Begin, effect: int, moment: str, death: Death
-) -> None:
+def test_a_survivor_that_dies_for_good_leaves_another_or_a_snapshot(begin: Begin, effect: int, moment: str) -> None:
     """Five voters with two survivors, or three with one and a snapshot in the bucket."""
-    for seed in seeds(1, first=effect):
-        size = 5 if effect % 2 else 3
+    for seed, death in some(AND_WITHOUT, effect):
+        size = 5 if seed % 3 else 3
         sim = backed_up(begin, seed, size, interleave=0.1)
         lose(sim, *sim.random.sample(sim.live(), size - size // 2))
         best = max(sim.live(), key=lambda name: sim.machines[name].data.position)  # type: ignore[union-attr]
@@ -96,13 +96,10 @@ def test_a_survivor_that_dies_for_good_leaves_another_or_a_snapshot(
         recovers_somehow(sim)
 
 
-@pytest.mark.parametrize("death", AND_WITHOUT)
 @pytest.mark.parametrize("step", STEPS)
-def test_a_task_whose_survivor_dies_for_good_leaves_another_or_a_snapshot(
-    begin: Begin, step: int, death: Death
-) -> None:
-    for seed in seeds(2, first=step):
-        size = 5 if seed % 2 else 3
+def test_a_task_whose_survivor_dies_for_good_leaves_another_or_a_snapshot(begin: Begin, step: int) -> None:
+    for seed, death in some(AND_WITHOUT, step):
+        size = 5 if seed % 3 else 3
         sim = backed_up(begin, seed, size, interleave=0.1)
         lose(sim, *sim.random.sample(sim.live(), size - size // 2))
         best = max(sim.live(), key=lambda name: sim.machines[name].data.position)  # type: ignore[union-attr]
@@ -112,11 +109,10 @@ def test_a_task_whose_survivor_dies_for_good_leaves_another_or_a_snapshot(
         recovers_somehow(sim)
 
 
-@pytest.mark.parametrize("death", AND_WITHOUT)
 @pytest.mark.parametrize("step", range(6))
-def test_a_restorer_dies_in_the_middle_of_a_task(begin: Begin, step: int, death: Death) -> None:
+def test_a_restorer_dies_in_the_middle_of_a_task(begin: Begin, step: int) -> None:
     """Nothing is left but a snapshot; who fetches or restores it dies, and the others go on."""
-    for seed in seeds(2, first=step):
+    for seed, death in some(AND_WITHOUT, step):
         sim = backed_up(begin, seed, interleave=0.1)
         lose(sim, *sim.live())
         new = sim.random.choice(replace_the_lost(sim, within=20))
@@ -125,7 +121,7 @@ def test_a_restorer_dies_in_the_middle_of_a_task(begin: Begin, step: int, death:
         recovers_somehow(sim)
 
 
-@pytest.mark.parametrize("seed", seeds(8))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_everybody_dies_again_and_again(begin: Begin, seed: int) -> None:
     """Agents are killed every few seconds for minutes; nothing is begun from less than there is."""
     sim = whole(begin, seed)
@@ -141,7 +137,7 @@ def test_everybody_dies_again_and_again(begin: Begin, seed: int) -> None:
     assert held <= sim.kept()
 
 
-@pytest.mark.parametrize("seed", seeds(8))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_tasks_that_fail_and_answers_that_are_lost_are_tried_again(begin: Begin, seed: int) -> None:
     sim = whole(begin, seed, interleave=0.2)
     survivor, *lost = sim.random.sample(sim.live(), 3)
@@ -153,7 +149,7 @@ def test_tasks_that_fail_and_answers_that_are_lost_are_tried_again(begin: Begin,
     assert source(sim) == f"survivor {survivor}"
 
 
-@pytest.mark.parametrize("seed", seeds(8))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_a_log_that_no_etcd_runs_on_gives_way_to_the_next_best(begin: Begin, seed: int) -> None:
     """The best of two survivors, or the only one and a snapshot."""
     size = 5 if seed % 2 else 3
@@ -171,7 +167,7 @@ def test_a_log_that_no_etcd_runs_on_gives_way_to_the_next_best(begin: Begin, see
 # ---- a second loss
 
 
-@pytest.mark.parametrize("seed", seeds(8))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_generation_2_is_lost_before_it_formed(begin: Begin, seed: int) -> None:
     """All its founders go: generation 3 begins from the same seed, or from a founder of 2 that had started."""
     sim = whole(begin, seed)
@@ -190,7 +186,7 @@ def test_generation_2_is_lost_before_it_formed(begin: Begin, seed: int) -> None:
     assert held <= sim.kept()
 
 
-@pytest.mark.parametrize("seed", seeds(8))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_one_loss_after_another(begin: Begin, seed: int) -> None:
     sim = whole(begin, seed)
     for generation in (2, 3, 4):
@@ -206,7 +202,7 @@ def test_one_loss_after_another(begin: Begin, seed: int) -> None:
 # ---- founders that never formed
 
 
-@pytest.mark.parametrize("seed", seeds(8))
+@pytest.mark.parametrize("seed", seeds(4))
 @pytest.mark.parametrize("harm", ["moved", "terminated", "wiped"])
 def test_founders_of_generation_1_that_are_gone_before_it_formed(begin: Begin, seed: int, harm: str) -> None:
     """They used to be waited for for ever; now seats are given up, and generation 2 starts empty."""
