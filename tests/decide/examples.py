@@ -34,6 +34,7 @@ from agent.model.memory import Memory, Progress
 from agent.model.observation import BucketSound, Me, Observation
 from agent.model.policy import Policy
 from agent.model.snapshot import Listed, Manifest, Origin, Rescued, SnapshotName
+from agent.model.work import Ended, FetchSeed
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 A, B, C, D, E = (InstanceId(f"i-{letter}") for letter in "abcde")
@@ -494,6 +495,12 @@ def with_nobody_left(seen_by: InstanceId = D) -> Example:
         .seeing(fleet=listed, reports=fresh(nothing(D), nothing(E)))
         .remembering(fleet=listed, ended_since=dict.fromkeys((A, B, C), A_MINUTE_AGO))
     )
+
+
+def with_a_bad_snapshot(seen_by: InstanceId = D) -> Example:
+    """What there was to restore from has been fetched, and is not what its manifest says."""
+    differs = Unknown(Ignorance.MALFORMED, "its digest differs")
+    return with_nobody_left(seen_by).seeing(work=Ended(FetchSeed(manifest()), LONG_AGO, LONG_AGO, differs, final=True))
 
 
 def never_formed(seen_by: InstanceId = A) -> Example:

@@ -338,7 +338,8 @@ TOLD = st.one_of(
     st.builds(told.never_formed),
     st.builds(told.a_founder_that_restores, SURVIVORS),
     st.builds(told.with_restored_data, SURVIVORS),
-    st.builds(told.with_superfluous_snapshots, FIRST_THREE),
+    st.builds(told.with_superfluous_snapshots, st.sampled_from([told.B, told.B, told.C])),
+    st.builds(told.with_a_bad_snapshot, st.sampled_from([told.D, told.E])),
 )
 
 
