@@ -125,7 +125,7 @@ def _newest_manifest(
     bucket: Records, head: GenerationRecord | None, listed: Sequence[Listed]
 ) -> Manifest | Unknown | None:
     """It names members, too. One that makes no sense says nothing, as to the agents."""
-    name = None if head is None else best_snapshot(head, listed, frozenset())
+    name = None if head is None else best_snapshot(head, listed)
     return None if name is None else ask(lambda: bucket.manifest(name))
 
 

@@ -607,6 +607,11 @@ def _timings(s: Settings) -> Iterator[tuple[str, str, str]]:
             "at least 5 × etcd.election_ms: an election is no loss",
         ),
         (
+            "timing.report_max_age",
+            t.report_max_age <= t.leaderless_grace,
+            "at most timing.leaderless_grace: whoever saw a leader since must have said so by then",
+        ),
+        (
             "timing.etcd_membership_timeout",
             t.etcd_membership_timeout > _seconds(5) + 2 * election,
             "more than 5s + 2 × etcd.election_ms, after which etcd itself gives up",

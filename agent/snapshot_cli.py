@@ -236,7 +236,7 @@ def _cells(row: dict[str, Any]) -> Iterable[str]:
 def latest(head: GenerationRecord | None, listed: Iterable[Listed]) -> SnapshotName | None:
     """What a recovery would use now; where there is no generation, the newest sound one of the newest there was."""
     if head is not None:
-        return best_snapshot(head, listed, frozenset())
+        return best_snapshot(head, listed)
     return max((each.name for each in listed if each.usable), default=None)
 
 

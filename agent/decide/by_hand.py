@@ -148,7 +148,7 @@ def what_agents_do(case: Case) -> str:
         at = survivor.position
         log = f"its log, to term {at.last_term}, index {at.last_index}"
         return f"the agents begin the next generation from {survivor.instance}: nothing is lost that reached {log}"
-    name = None if case.head is None else best_snapshot(case.head, case.listed, frozenset())
+    name = None if case.head is None else best_snapshot(case.head, case.listed)
     if name is None:
         return "nobody has data that can be used, and there is no sound snapshot: the agents call a human"
     age = next(each.age_seconds for each in case.listed if each.name == name)

@@ -51,11 +51,9 @@ def seed_of(record: GenerationRecord) -> SnapshotName | None:
     return None if record.seed is None else SnapshotName.parse(record.seed.manifest.removesuffix(MANIFEST))
 
 
-def best_snapshot(
-    record: GenerationRecord, listed: Iterable[Listed], but_for: frozenset[SnapshotName] = frozenset()
-) -> SnapshotName | None:
+def best_snapshot(record: GenerationRecord, listed: Iterable[Listed]) -> SnapshotName | None:
     """The newest that this generation can be restored from, by generation and then by revision."""
-    names = [each.name for each in listed if each.usable and each.name not in but_for]
+    names = (each.name for each in listed if each.usable)
     return max((name for name in names if _is_of_its_past(name, record)), default=None)
 
 

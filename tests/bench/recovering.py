@@ -96,7 +96,8 @@ def _measure(etcd: EtcdVersion, rounds: int, size_mb: int, lose: Losing) -> list
 
 
 def _spec(etcd: EtcdVersion, url: str) -> LabSpec:
-    timing = {"leaderless_grace": f"{GRACE.total_seconds():.0f}s", "loop_interval": "1s", "fleet_interval": "5s"}
+    grace = f"{GRACE.total_seconds():.0f}s"
+    timing = {"leaderless_grace": grace, "report_max_age": grace, "report_interval": "2s", "loop_interval": "1s"}
     return LabSpec(
         etcd=str(etcd.etcd),
         environment={"AWS_ENDPOINT_URL_S3": url},

@@ -26,7 +26,7 @@ from agent.lab.processes import marked
 from tests.lab.evidence import Document, events, quarantined
 from tests.lab.harness import Write, Writer, cluster_ids, leader, member_list, stays, wait_until, wait_whole
 
-GRACE_S = 3.0
+GRACE_S = 4.0
 INTERVAL_S = 10.0
 QUICK: dict[str, dict[str, Any]] = {
     "timing": {
@@ -44,7 +44,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "snapshots": {"interval": f"{INTERVAL_S:.0f}s", "drill_interval": "0s"},
     "etcd": {"election_ms": 600},
 }
-"""As quick as the settings allow: a loss is found after 3 s without a leader, and not after 30."""
+"""As quick as the settings allow: a loss is found after 4 s without a leader, and not after 30."""
 
 KEY = re.compile(rb"ledger/\d+/\d{8}")
 

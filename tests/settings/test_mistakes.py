@@ -87,7 +87,12 @@ IN_THE_FILE = [
     ('[timing]\nbusy_interval = "6s"', "timing.busy_interval", "at most timing.loop_interval"),
     ('[timing]\nreport_max_age = "10s"', "timing.report_max_age", "more than 2 × timing.report_interval"),
     ('[timing]\ntrouble_fleet_interval = "2m"', "timing.trouble_fleet_interval", "at most timing.fleet_interval"),
-    ('[timing]\nleaderless_grace = "2s"', "timing.leaderless_grace", "at least 5 × etcd.election_ms"),
+    ('[timing]\nreport_max_age = "31s"', "timing.report_max_age", "at most timing.leaderless_grace"),
+    (
+        '[timing]\nleaderless_grace = "2s"\nreport_max_age = "2s"\nreport_interval = "500ms"',
+        "timing.leaderless_grace",
+        "at least 5 × etcd.election_ms",
+    ),
     (
         '[timing]\netcd_membership_timeout = "7s"',
         "timing.etcd_membership_timeout",
