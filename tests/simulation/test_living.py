@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from agent.model.ids import InstanceId, MemberId, PeerUrl
+from tests.simulation.disasters import Begin, seeds
 from tests.simulation.sim import Sim
 
-Begin = Callable[..., Sim]
-SEEDS = range(5)
+SEEDS = seeds(3)
 
 
 def whole(begin: Begin, seed: int, instances: int = 3) -> Sim:

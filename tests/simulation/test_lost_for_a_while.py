@@ -10,8 +10,8 @@ from agent.model.ids import InstanceId
 from tests.simulation.disasters import Begin, seeds, untouched, whole
 from tests.simulation.sim import Sim
 
-SEEDS = seeds(3)
-LONG = 1200
+SEEDS = seeds(2)
+LONG = 600
 
 Harm = Callable[[Sim, list[InstanceId]], Callable[[], None]]
 """Does it to two of three, and returns what undoes it."""

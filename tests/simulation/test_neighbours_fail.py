@@ -15,7 +15,7 @@ from tests.simulation.machines import Machine
 from tests.simulation.sim import Sim
 
 Begin = Callable[..., Sim]
-A_WHILE = 900
+A_WHILE = 600
 
 
 def healthy(begin: Begin, seed: int, instances: int = 3) -> Sim:

@@ -23,7 +23,7 @@ from tests.simulation.disasters import (
 from tests.simulation.logs import acknowledged
 from tests.simulation.sim import Sim
 
-SEEDS, FEW = seeds(8), seeds(4)
+SEEDS, FEW = seeds(5), seeds(3)
 
 
 # ---- two of three

@@ -10,7 +10,7 @@ from tests.simulation.disasters import Begin, backed_up, lose, recovers, replace
 from tests.simulation.door_bucket import manifest_of
 from tests.simulation.sim import Sim
 
-SEEDS = seeds(4)
+SEEDS = seeds(3)
 INTERVAL = 300
 
 
@@ -98,7 +98,7 @@ def test_retention_lets_go_only_behind_newer_ones(begin: Begin, seed: int) -> No
     sim = whole(begin, seed)
     for agent in sim.agents.values():
         agent.keep(newest=3, hourly=2, daily=1)
-    sim.run(12 * INTERVAL)
+    sim.run(9 * INTERVAL)
     assert 3 <= len(snapshots(sim)) <= 7
     newest = snapshots(sim)[-1]
     lose(sim, *sim.live())
@@ -106,7 +106,7 @@ def test_retention_lets_go_only_behind_newer_ones(begin: Begin, seed: int) -> No
     for agent in sim.agents.values():
         agent.keep(newest=3, hourly=2, daily=1)
     recovers(sim)
-    sim.run(12 * INTERVAL)
+    sim.run(9 * INTERVAL)
     assert newest in snapshots(sim), "the head started from it, and it is the newest of its generation"
     assert 3 <= len(snapshots(sim, 2)) <= 7
 
