@@ -71,10 +71,15 @@ def _wait_for_a_quorum_to_tell(s: Situation, moved: str) -> Decision | None:
 
 
 def restart_in_place(s: Situation) -> Decision | None:
-    """Start etcd on the data it left. The flags of a first start are ignored by etcd then."""
+    """Start etcd on the data it left. The flags of a first start are ignored by etcd then.
+
+    It is to compare that data with the others' where a quorum answered in this round.
+    """
     identity = s.identity
     if identity is None or not s.holds_data or s.running:
         return None
-    launch = Launch(s.me.instance, s.me.peer_url, "existing", "", ((s.me.instance, s.me.peer_url),))
+    alone = ((s.me.instance, s.me.peer_url),)
+    compare = not isinstance(s.o.membership, Unknown)
+    launch = Launch(s.me.instance, s.me.peer_url, "existing", "", alone, compare=compare)
     head = "which is the newest" if not isinstance(s.o.head, Unknown) else f"the newest is {s.o.head}"
     return do(StartEtcd(launch), f"this disk holds a member of generation {identity.generation}, {head}")

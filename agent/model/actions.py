@@ -98,6 +98,9 @@ class Launch:
     state: str  # etcd's --initial-cluster-state: `new` or `existing`
     token: str
     initial_cluster: tuple[tuple[str, PeerUrl], ...]
+    compare: bool = False
+    """Whether etcd compares its data with its peers' before it serves. Not where they may be only starting, too: all
+    of them then wait for each other, for 5 s and two election timeouts a peer, and compare nothing in the end."""
 
 
 @dataclass(frozen=True, slots=True)

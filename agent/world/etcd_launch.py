@@ -66,7 +66,7 @@ def etcd_environment(launch: Launch, settings: EtcdSettings, version: str) -> di
         "ETCD_AUTO_COMPACTION_RETENTION": _duration(settings.auto_compaction_retention),
         "ETCD_HEARTBEAT_INTERVAL": str(settings.heartbeat_ms),
         "ETCD_ELECTION_TIMEOUT": str(settings.election_ms),
-        **_of_version(version),
+        **_of_version(version, compare=launch.compare),
         **({} if settings.tls is None else _tls(settings.tls)),
         **{variable(flag): value for flag, value in settings.extra},
     }
@@ -82,26 +82,28 @@ def _duration(retention: timedelta) -> str:
     return f"{int(retention.total_seconds())}s" if retention else "0"
 
 
-def _of_version(version: str) -> dict[str, str]:
+def _of_version(version: str, *, compare: bool) -> dict[str, str]:
     """Flags that a minor version has and another has not. A version that nobody has tried gets none of them.
 
-    The corruption checks at start and at compaction cost nothing in between; the periodic one, which hashes the whole
-    keyspace of every member, is left to the operator.
+    The corruption check at compaction costs nothing in between. The one at the start keeps a member from listening
+    while it asks every peer in turn (see `Launch.compare`). The periodic one, which hashes the whole keyspace of every
+    member, is left to the operator.
     """
+    checked = "true" if compare else "false"
     match minor_of(version):
         case (3, 4):
             return {
                 "ETCD_LOGGER": "zap",  # what later versions log
                 "ETCD_PRE_VOTE": "true",  # lest a member that was cut off disturbs the leader when it is back
-                "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true",
+                "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": checked,
             }
         case (3, 5):
             return {
-                "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true",
+                "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": checked,
                 "ETCD_EXPERIMENTAL_COMPACT_HASH_CHECK_ENABLED": "true",  # since 3.5.5; ignored before
             }
         case (3, 6):
-            return {"ETCD_FEATURE_GATES": "InitialCorruptCheck=true,CompactHashCheck=true"}
+            return {"ETCD_FEATURE_GATES": f"InitialCorruptCheck={checked},CompactHashCheck=true"}
         case _:
             return {}
 

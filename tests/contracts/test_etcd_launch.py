@@ -41,13 +41,13 @@ ALWAYS = {
 OF_3_4 = {
     "ETCD_LOGGER": "zap",
     "ETCD_PRE_VOTE": "true",
-    "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true",
+    "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "false",
 }
 OF_3_5 = {
-    "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true",
+    "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "false",
     "ETCD_EXPERIMENTAL_COMPACT_HASH_CHECK_ENABLED": "true",
 }
-OF_3_6 = {"ETCD_FEATURE_GATES": "InitialCorruptCheck=true,CompactHashCheck=true"}
+OF_3_6 = {"ETCD_FEATURE_GATES": "InitialCorruptCheck=false,CompactHashCheck=true"}
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,15 @@ def test_the_operators_choices_arrive() -> None:
     assert (told["ETCD_HEARTBEAT_INTERVAL"], told["ETCD_ELECTION_TIMEOUT"]) == ("250", "2500")
     assert told["ETCD_SNAPSHOT_COUNT"] == "10000"
     assert told["ETCD_PRE_VOTE"] == "false"
+
+
+def test_data_is_compared_with_the_peers_only_where_they_answer() -> None:
+    """All members of a fleet that start at once would wait for each other, none of them listening yet."""
+    check = "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK"
+    told = {each: etcd_environment(replace(RESTART, compare=each), SETTINGS, "3.5.30") for each in (True, False)}
+    assert (told[True][check], told[False][check]) == ("true", "false")
+    newer = etcd_environment(replace(RESTART, compare=True), SETTINGS, "3.6.1")
+    assert newer["ETCD_FEATURE_GATES"] == "InitialCorruptCheck=true,CompactHashCheck=true"
 
 
 def test_minor_versions() -> None:

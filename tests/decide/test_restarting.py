@@ -46,6 +46,14 @@ def test_the_whole_fleet_rebooted_and_nobody_waits_for_anybody() -> None:
         assert a_stopped_member(name).seeing(membership=TIMEOUT, fleet=TIMEOUT).rule == "restart-in-place"
 
 
+def test_data_is_compared_with_the_others_only_where_a_quorum_answers() -> None:
+    """Members that start at once would wait for each other's answer, and none of them listens before it has one."""
+    for answer, compared in ((membership(voter(A), voter(B), voter(C)), True), (TIMEOUT, False)):
+        action = a_stopped_member(B).seeing(membership=answer).action
+        assert isinstance(action, StartEtcd)
+        assert action.launch.compare is compared
+
+
 @pytest.mark.parametrize("unread", [TIMEOUT, THROTTLED, Unknown(Ignorance.DENIED, "s3")])
 def test_a_bucket_that_cannot_be_read_keeps_nobody_down(unread: Any) -> None:
     assert a_stopped_member(B).seeing(head=unread, formed=unread).rule == "restart-in-place"
