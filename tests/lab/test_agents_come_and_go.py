@@ -84,7 +84,8 @@ def test_agents_killed_again_and_again_under_load_cost_no_write_and_no_etcd(make
     writer.assert_nothing_lost()
     assert member_list(lab) == members
     done = {each["action"] for i in lab.instances() for each in actions(i, logged[i.id])}
-    assert done <= {"StampIdentity", "WriteFormed"}, "what was left of founding is all there was to do"
+    left = done - {"BeginTask"}  # a first snapshot, which an agent that is killed begins anew
+    assert left <= {"StampIdentity", "WriteFormed"}, "what was left of founding is all there was to do"
 
 
 def test_agents_that_are_all_stopped_leave_a_cluster_that_serves_as_before(make_lab: MakeLab) -> None:
