@@ -107,3 +107,9 @@ class DataDir:
     def pending(self) -> bool:
         """Membership changes that it knows to be committed and has not applied."""
         return self.committed is not None and changes(self.committed.members) != changes(self.members)
+
+    def forget_a_commit(self) -> None:
+        if self.committed is not None and self.committed is not self.lineage.first:
+            self.committed = self.committed.before
+        if self.applied is not self.committed:
+            self.applied = self.committed

@@ -31,6 +31,9 @@ from tests.simulation.raft import Raft
 
 name_of = lru_cache(512)(SnapshotName.parse)
 
+UNWRITTEN = 0.3
+"""How likely the disk of an etcd that is killed does not know the last commit."""
+
 DEEPEST = 3
 """How many agents may be in the middle of a round at once."""
 
@@ -99,7 +102,7 @@ class Sim:
     def stop(self, name: InstanceId) -> None:
         machine = self.machines[name]
         machine.state = InstanceState.STOPPED
-        machine.end_etcd()
+        self._cut_off(machine)
         self._end_agent(name)
         self.tell(f"{name} is stopped")
 
@@ -112,7 +115,7 @@ class Sim:
         """Also starts what was stopped. A wiped disk has lost identity and data."""
         machine = self.machines[name]
         machine.state, machine.boot = InstanceState.RUNNING, machine.boot + 1
-        machine.end_etcd()
+        self._cut_off(machine)
         machine.ip = ip or machine.ip
         if wipe:
             machine.lose_disk()
@@ -124,8 +127,15 @@ class Sim:
         self.tell(f"the agent of {name} is killed")
 
     def kill_etcd(self, name: InstanceId) -> None:
-        self.machines[name].end_etcd(-9)
+        self._cut_off(self.machines[name], -9)
         self.tell(f"etcd on {name} is killed")
+
+    def _cut_off(self, machine: Machine, exit_code: int | None = None) -> None:
+        """etcd ends without a goodbye. What it appended is on the disk; how far it was committed perhaps not yet."""
+        data = machine.data
+        if machine.running and data is not None and self.random.random() < UNWRITTEN:
+            data.forget_a_commit()
+        machine.end_etcd(exit_code)
 
     def isolate(self, name: InstanceId) -> None:
         self.machines[name].reachable = False
