@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from agent.model.cluster import voter_target
-from tests.simulation.disasters import Begin, seeds
+from tests.simulation.disasters import Begin, becomes_whole, seeds
 from tests.simulation.sim import Sim
 from tests.simulation.walk import Walk
 
@@ -22,7 +22,7 @@ def walked(begin: Begin, seed: int, fatal: float) -> Sim:
     for _ in range(20):
         walk.step()
     walk.end()
-    sim.run_until(sim.whole, within=WITHIN)
+    becomes_whole(sim, WITHIN)
     assert len(sim.voters()) >= voter_target(sim.desired)
     return sim
 
