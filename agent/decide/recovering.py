@@ -244,9 +244,11 @@ def give_up_a_seat(s: Situation) -> Decision | None:
     record, identity = s.o.head, s.identity
     if not isinstance(record, GenerationRecord) or s.running or s.holds_data:
         return None
-    if record.founders.get(s.me.instance, s.me.peer_url) == s.me.peer_url or s.o.claim is not None:
+    if record.founders.get(s.me.instance, s.me.peer_url) == s.me.peer_url or isinstance(s.o.claim, Unknown):
         return None
     because = f"generation {record.generation} was to be founded here at {record.founders[s.me.instance]}: too late"
+    if s.o.claim is not None:
+        return _let_go_of(s.o.claim, s, because)
     if identity is None or identity.generation != record.generation or s.disk.data is not Data.EMPTY:
         fresh = Identity(s.policy.cluster, s.me.instance, record.generation, Stage.ADDING, s.o.nonce, s.me.peer_url)
         return do(StampIdentity(fresh, prepare=True), because)
@@ -254,6 +256,15 @@ def give_up_a_seat(s: Situation) -> Decision | None:
         fresh = replace(identity, instance=s.me.instance, stage=Stage.ADDING, nonce=s.o.nonce, peer_url=s.me.peer_url)
         return do(StampIdentity(fresh), because)
     return do(WriteClaim(record.generation, Claim(s.me.instance, identity.nonce)), because)
+
+
+def _let_go_of(claim: Claim, s: Situation, because: str) -> Decision | None:
+    """It claimed its start before it moved, and etcd never ran: without this identity nobody can use the claim."""
+    identity = s.identity
+    if identity is None or (identity.stage, identity.nonce) != (Stage.STARTING, claim.nonce):
+        return None
+    fresh = replace(identity, stage=Stage.ADDING, nonce=s.o.nonce, peer_url=s.me.peer_url)
+    return do(StampIdentity(fresh), because)
 
 
 # ---- waiting --------------------------------------------------------------------------------------------------------

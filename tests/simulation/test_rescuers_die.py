@@ -222,3 +222,18 @@ def test_founders_of_generation_1_that_are_gone_before_it_formed(begin: Begin, s
     replace_the_lost(sim)
     sim.run_until(sim.whole, within=WITHIN)
     assert len(sim.voters()) == 3
+
+
+@pytest.mark.parametrize("seed", seeds(4))
+@pytest.mark.parametrize("effect", [3, 4])
+def test_founders_that_moved_right_after_their_claim_let_go_of_it(begin: Begin, seed: int, effect: int) -> None:
+    """Claimed and not started, at an address at which the claim is of no use."""
+    sim = begin(seed, 3)
+    for count, name in enumerate(sim.random.sample(sim.live(), 2)):
+        will_die(sim.agents[name], "before", effect, partial(_moves, ip=f"10.9.0.{count + 1}"))
+    sim.run_until(sim.whole, within=WITHIN)
+    assert len(sim.voters()) == 3
+
+
+def _moves(sim: Sim, name: InstanceId, ip: str) -> None:
+    sim.reboot(name, ip=ip)
