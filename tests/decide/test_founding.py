@@ -10,7 +10,7 @@ from agent.model.actions import Blocker, StampIdentity, StartEtcd, Wait, WriteCl
 from agent.model.cluster import Membership
 from agent.model.disk import Data, Disk, EtcdRunning, Stage
 from agent.model.generation import Claim
-from agent.model.ids import ClientUrl
+from agent.model.ids import ClientUrl, Nonce
 from tests.decide.examples import (
     CLUSTER,
     NONCE,
@@ -97,8 +97,11 @@ def test_who_is_not_named_does_not_found() -> None:
 def test_a_founder_at_another_address_does_not_found() -> None:
     """Every founder's member ID is made of the record's peer URLs."""
     moved = replace(me(A), private_ip="10.9.9.9", peer_url=peer(D))
-    assert a_founder_with_its_claim().seeing(me=moved).action == Wait(Blocker.FORMATION)
     assert isinstance(a_founder().seeing(me=moved).action, StampIdentity), "it gives up its seat: see test_recovering"
+    claimed = a_founder_with_its_claim()
+    assert isinstance(claimed.seeing(me=moved).action, StampIdentity), "and lets go of a claim that it never used"
+    spent = claimed.seeing(me=moved, claim=Claim(A, Nonce("another life's")))
+    assert spent.action == Wait(Blocker.FORMATION)
 
 
 def test_a_running_etcd_is_not_started_again() -> None:
