@@ -109,7 +109,7 @@ def wire(settings: Settings, counting: Counting | None = None, stop: threading.E
     bucket, store = _bucket(settings, aws)
     etcd = _etcd(settings, counting)
     patient = SystemClock()  # not ended by a stop: what was begun is waited for
-    disk = DataRoot(settings.etcd.data_root, patient)
+    disk = DataRoot(settings.etcd.data_root, patient, me.boot_id)
     chosen = policy(settings)
     place = Workplace(
         settings.cluster.name, me.instance, __version__, chosen.client_url(me.private_ip), settings.etcd.binary

@@ -3,12 +3,14 @@
     DATA_ROOT/data/            etcd's, made by `stamp(prepare=True)` before an identity says that it is ours
     DATA_ROOT/identity.json    whose data it is
     DATA_ROOT/quarantine/TIME-gN-WHY/{data,identity.json}
-    DATA_ROOT/scratch/seed-SHA256.db       a snapshot, under this name only once it is verified
-    DATA_ROOT/scratch/restored-NONCE/      a data directory made of one, under this name only once it is whole
-    DATA_ROOT/scratch/TASK-….work/         where a task works (`scratch.working_folder`)
+    DATA_ROOT/scratch/seed-SHA256-BOOT.db       a snapshot, under this name only once it is verified
+    DATA_ROOT/scratch/restored-NONCE-BOOT/      a data directory made of one, under this name only once it is whole
+    DATA_ROOT/scratch/TASK-….work/              where a task works (`scratch.working_folder`)
 
-No member's data is ever deleted; what lies in scratch is no member's, and is made again where it is missed. All of
-it is on one filesystem, so that moving is renaming.
+No member's data is ever deleted; what lies in scratch is no member's, and is made again where it is missed. It counts
+only while the machine runs that made it (BOOT is the kernel's boot ID): so a seed need not wait for the disk, to which
+it would be written twice, and a power cut leaves nothing that looks verified and is not. All of it is on one
+filesystem, so that moving is renaming.
 
 Quarantine takes two renames, and the data goes first. Stopped in between, the disk holds an identity without data:
 where that identity is `fenced`, the next agent quarantines what is left, and any other without its data is one that
@@ -34,8 +36,8 @@ from agent.world.doors import Clock
 from agent.world.etcd_data import state_of
 from agent.world.scratch import remove_unless_in_use
 
-SEED = re.compile(r"seed-([0-9a-f]{64})\.db")
-RESTORED = re.compile(r"restored-([0-9A-Za-z]+)")
+SEED = re.compile(r"seed-([0-9a-f]{64})-([0-9a-f]+)\.db")
+RESTORED = re.compile(r"restored-([0-9A-Za-z]+)-([0-9a-f]+)")
 SLUG = re.compile(r"[^a-z0-9.]+")
 ATTEMPTS = 100
 
@@ -43,9 +45,10 @@ ATTEMPTS = 100
 class DataRoot:
     """One folder that belongs to the agent and its etcd. Nobody else writes in it."""
 
-    def __init__(self, root: Path, clock: Clock) -> None:
+    def __init__(self, root: Path, clock: Clock, boot_id: str) -> None:
         self._root = root
         self._clock = clock
+        self._boot = boot_id.replace("-", "")
         self.data = root / "data"
         self._identity = root / "identity.json"
         self._quarantine = root / "quarantine"
@@ -53,11 +56,11 @@ class DataRoot:
 
     def seed(self, sha256: str) -> Path:
         """Where a verified snapshot of this digest lies, or is to be put by one rename."""
-        return self.scratch / f"seed-{sha256}.db"
+        return self.scratch / f"seed-{sha256}-{self._boot}.db"
 
     def restored(self, nonce: Nonce) -> Path:
         """Where the data directory lies that was restored for this nonce, or is to be put by one rename."""
-        return self.scratch / f"restored-{nonce}"
+        return self.scratch / f"restored-{nonce}-{self._boot}"
 
     def read(self) -> Disk:
         """Raises Refused where the disk denies it, Unavailable(MALFORMED) where the identity makes no sense."""
@@ -70,9 +73,13 @@ class DataRoot:
                 raise _garbled(self._identity, error) from error
             data = state_of(self.data)
             names = _names(self.scratch)
-        seeds = frozenset(match[1] for match in map(SEED.fullmatch, names) if match)
-        restored = frozenset(Nonce(match[1]) for match in map(RESTORED.fullmatch, names) if match)
+        seeds = frozenset(self._of_this_boot(SEED, names))
+        restored = frozenset(map(Nonce, self._of_this_boot(RESTORED, names)))
         return Disk(None if text is None else _parsed(self._identity, text), data, seeds, restored)
+
+    def _of_this_boot(self, kind: re.Pattern[str], names: list[str]) -> list[str]:
+        found = [match for match in map(kind.fullmatch, names) if match]
+        return [match[1] for match in found if match[2] == self._boot]
 
     def stamp(self, identity: Identity, prepare: bool) -> None:
         """The identity counts from the moment at which this returns; the data directory is durable before it."""
@@ -129,11 +136,12 @@ class DataRoot:
         """Take away what is of no use any more. Asked for only while no task of the agent's is under way.
 
         Working copies that a killed agent has left always are; seeds and what was made of them, once a member lives
-        here. What cannot be taken away now stays for the next time, and so does what an operator's command works in.
+        here or the machine has booted anew. What cannot be taken away now stays for the next time, and so does what
+        an operator's command works in.
         """
         lives = state_of(self.data) is Data.PRESENT
         for name in _names(self.scratch):
-            if lives or not (SEED.fullmatch(name) or RESTORED.fullmatch(name)):
+            if lives or not (self._of_this_boot(SEED, [name]) or self._of_this_boot(RESTORED, [name])):
                 remove_unless_in_use(self.scratch / name)
 
     def quarantine(self, why: str) -> None:

@@ -8,10 +8,12 @@ work beside the agent: see `scratch`.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from datetime import timedelta
 from pathlib import Path
 
+from agent.model.faults import Trouble
 from agent.model.ids import GenerationNumber
 from agent.model.snapshot import Manifest, Origin, Rescued, SnapshotName
 from agent.model.work import Drill, FetchSeed, RescueLog, RestoreSeed, TakeSnapshot, Task
@@ -25,6 +27,8 @@ from agent.world.snapshot_store import SnapshotStore
 from agent.world.taking import Taking
 from agent.world.workplace import Workplace
 from agent.world.workshop import OnBytes
+
+log = logging.getLogger(__name__)
 
 STALE_UPLOADS = timedelta(days=1)
 """Whoever uploads for longer than this has long been given up by its own timeouts."""
@@ -51,9 +55,10 @@ class Errands:
     def run(self, task: Task, on_bytes: OnBytes) -> Manifest | None:
         match task:
             case TakeSnapshot(generation=generation, origin=origin, rescued=rescued):
+                taken = self.take(generation, origin, rescued, on_bytes)
                 if rescued is None:
                     self._sweep()
-                return self.take(generation, origin, rescued, on_bytes)
+                return taken
             case RescueLog(generation=generation, rescued=rescued):
                 return self._taking.rescue(generation, rescued, on_bytes)
             case FetchSeed(manifest=manifest):
@@ -66,9 +71,15 @@ class Errands:
                 return self.drill(name, on_bytes)
 
     def _sweep(self) -> None:
-        """What broken-off tasks and uploads have left, while all is well and nothing of it is wanted."""
-        self._root.clear_scratch()
-        self._store.abort_stale_uploads(STALE_UPLOADS)
+        """What broken-off tasks and uploads have left, while all is well and nothing of it is wanted.
+
+        That is tidiness, and no reason to fail: what cannot be swept is told, and the next snapshot tries again.
+        """
+        try:
+            self._root.clear_scratch()
+            self._store.abort_stale_uploads(STALE_UPLOADS)
+        except Trouble as trouble:
+            log.warning("what was left behind cannot be swept: %s", trouble)
 
     def take(
         self, generation: GenerationNumber, origin: Origin, rescued: Rescued | None, on_bytes: OnBytes

@@ -1,8 +1,9 @@
-"""A snapshot out of the bucket and into a file: verified while it comes, whole and on the disk, or not there at all.
+"""A snapshot out of the bucket and into a file: verified while it comes, and whole, or not there at all.
 
 House rules. What is read is compared with the manifest (stored size, size, sha256) and with etcd's own trailer: what
 passes may be restored with `--skip-hash-check`. The file carries its own name only when all of that held; before, it
-is `NAME.partial`, which whoever comes next writes over. What never can be right is `Refused` with what to do.
+is `NAME.partial`, which whoever comes next writes over. It is not synced, and good only until the machine's power
+goes: what is made of it is (`disk.put_in_place`). What never can be right is `Refused` with what to do.
 """
 
 from __future__ import annotations
@@ -101,20 +102,18 @@ def untrailed(what: str) -> Callable[[int], Refused]:
 
 @contextmanager
 def whole_or_nothing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that gets its name when all of it is on the disk. One that was there is replaced."""
+    """A new file that gets its name when all of it is written. One that was there is replaced."""
     partial = path.with_name(f"{path.name}.partial")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         with durable.refusing(f"writing {path}"):
             with os.fdopen(os.open(partial, flags, 0o600), "wb", buffering=0) as file:
                 yield file
-                os.fsync(file.fileno())
             partial.rename(path)
     except BaseException:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
-    durable.sync_after(path.parent, f"writing {path}")
 
 
 def write_all(file: IO[bytes], pieces: Iterator[bytes]) -> None:

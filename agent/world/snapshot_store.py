@@ -177,7 +177,8 @@ class SnapshotStore:
     # ---- down ------------------------------------------------------------------------------------------------------
 
     def fetch(self, manifest: Manifest, into: Path, on_bytes: OnBytes = lambda _: None) -> None:
-        """Write the snapshot to `into`, as `etcdctl snapshot save` would have: whole, verified and synced, or not.
+        """Write the snapshot to `into`, as `etcdctl snapshot save` would have: whole and verified, or not
+        at all. It is not synced.
 
         Refused: there is no such data, or it is not what its manifest says; or the disk cannot take it. The folder
         must be there; a `.partial` file that a killed agent left in it is replaced.

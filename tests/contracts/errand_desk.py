@@ -52,7 +52,7 @@ class Desk:
         aws = Aws(REGION, timedelta(seconds=5), timedelta(seconds=20))
         self.where = where
         self.etcd = EtcdDoor()
-        self.root = DataRoot(where.root, SystemClock())
+        self.root = DataRoot(where.root, SystemClock(), "b1")
         self.bucket = S3Bucket(aws, REAL, "etcd", where.cluster, "")
         self.store = SnapshotStore(aws, REAL, "etcd", where.cluster, "")
         place = Workplace(where.cluster, where.instance, "0", where.endpoint, str(where.binary))

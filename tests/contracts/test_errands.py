@@ -210,6 +210,18 @@ def test_what_is_taken_as_a_task_sweeps_what_was_left_behind_but_not_what_is_wor
         assert desk.left_in_scratch == [folder.name, f"{folder.name}/snapshot.db"]
 
 
+def test_what_cannot_be_swept_is_told_and_costs_no_snapshot(
+    version: EtcdVersion, three: Cluster, tmp_path: Path, gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A role that may put objects and may not list uploads keeps its backups."""
+    desk = desk_at(tmp_path, version, three.servers[0].client_url)
+    gateway.spoil("^GET .*uploads", 403, s3_error("AccessDenied"), times=9)
+    manifest = desk.errands.run(TakeSnapshot(GENERATION), silently)
+    assert manifest is not None
+    desk.store.verify(manifest)
+    assert "s3:ListBucketMultipartUploads" in caplog.text
+
+
 # ---- rescue -----------------------------------------------------------------------------------------------------
 
 

@@ -79,7 +79,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def host(root: Path, supervisor: StandIn, binary: Path) -> Host:
-    disk = DataRoot(root, SystemClock())
+    disk = DataRoot(root, SystemClock(), "b1")
     settings = EtcdSettings(disk.data, "10.0.0.1")
     return InstanceHost(disk, supervisor, str(binary), settings, timedelta(seconds=7))
 
@@ -187,7 +187,7 @@ from pathlib import Path
 from agent.world.clock import SystemClock
 from agent.world.disk import DataRoot
 from tests.contracts.test_host import IDENTITY
-disk = DataRoot(Path(root), SystemClock())
+disk = DataRoot(Path(root), SystemClock(), "b1")
 GO:
 disk.stamp(IDENTITY, prepare=True)
 """
@@ -216,7 +216,7 @@ def test_a_full_disk_is_refused_in_words() -> None:
 
 def test_a_root_that_is_no_folder_is_refused(tmp_path: Path, supervisor: StandIn, binary: Path) -> None:
     (tmp_path / "file").write_text("")
-    disk = DataRoot(tmp_path / "file" / "root", SystemClock())
+    disk = DataRoot(tmp_path / "file" / "root", SystemClock(), "b1")
     host = InstanceHost(disk, supervisor, str(binary), EtcdSettings(disk.data, "10.0.0.1"))
     for call in (host.disk, lambda: host.stamp(IDENTITY, prepare=True), lambda: host.quarantine("x")):
         with pytest.raises(Refused, match="Not a directory"):
@@ -233,7 +233,7 @@ from agent.world.clock import SystemClock
 from agent.world.disk import DataRoot
 from tests.contracts.test_host import IDENTITY
 os.setuid(65534)
-disk = DataRoot(Path(root), SystemClock())
+disk = DataRoot(Path(root), SystemClock(), "b1")
 for call in (lambda: disk.stamp(IDENTITY, prepare=True), lambda: disk.stamp(IDENTITY, prepare=False)):
     try:
         call()
@@ -309,7 +309,7 @@ def test_a_quarantine_that_is_killed_at_any_step_loses_nothing_and_is_finished_b
 from pathlib import Path
 from agent.world.clock import SystemClock
 from agent.world.disk import DataRoot
-disk = DataRoot(Path(root), SystemClock())
+disk = DataRoot(Path(root), SystemClock(), "b1")
 GO:
 disk.quarantine("fenced")
 """
@@ -353,9 +353,9 @@ def test_a_quarantine_on_another_filesystem_is_refused_with_a_hint_and_nothing_m
 SHA = "ab" * 32
 
 
-def restored(root: Path, nonce: str = "n1") -> Path:
+def restored(root: Path, nonce: str = "n1", boot: str = "b1") -> Path:
     """What etcd's tool leaves: a log and a database."""
-    folder = root / "scratch" / f"restored-{nonce}"
+    folder = root / "scratch" / f"restored-{nonce}-{boot}"
     for name in (WAL, "member/snap/db"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"restored")
@@ -363,9 +363,12 @@ def restored(root: Path, nonce: str = "n1") -> Path:
 
 
 def test_seeds_and_restored_directories_count_by_their_names_alone(host: Host, root: Path) -> None:
+    """A power cut takes what was not synced, and leaves its name: so the name tells in which boot it was made."""
     restored(root, "n1")
-    restored(root, "n2.partial")
-    for name in (f"seed-{SHA}.db", f"seed-{SHA[2:]}00.db.part", "seed-x.db", "rescue"):
+    restored(root, "n2", boot="b2")
+    restored(root, "n3", boot="b1.partial")
+    other = SHA[2:] + "00"
+    for name in (f"seed-{SHA}-b1.db", f"seed-{other}-b2.db", f"seed-{other}-b1.db.partial", "seed-x.db", "rescue"):
         (root / "scratch" / name).write_bytes(b"")
     assert host.disk() == Disk(None, Data.ABSENT, frozenset({SHA}), frozenset({Nonce("n1")}))
 
@@ -404,7 +407,7 @@ def test_nothing_takes_the_place_of_a_members_data_of_a_lost_disk_or_of_a_runnin
     supervisor.now = EtcdRunning(123)
     with pytest.raises(Refused, match="etcd runs"):
         host.put_in_place(Nonce("n1"))
-    assert files(root / "scratch") == ["restored-n1/member/snap/db", f"restored-n1/{WAL}"]
+    assert files(root / "scratch") == ["restored-n1-b1/member/snap/db", f"restored-n1-b1/{WAL}"]
     assert files(root / "data") == []
 
 
@@ -421,7 +424,7 @@ def test_a_change_of_place_that_is_killed_at_any_step_leaves_the_old_or_the_new(
 from pathlib import Path
 from agent.world.clock import SystemClock
 from agent.world.disk import DataRoot
-disk = DataRoot(Path(root), SystemClock())
+disk = DataRoot(Path(root), SystemClock(), "b1")
 GO:
 disk.put_in_place("n1")
 """
@@ -455,11 +458,13 @@ def test_roots_agent_gives_restored_data_to_the_owner_of_the_root(host: Host, ro
 
 
 def test_scratch_is_cleared_of_what_nobody_will_ask_for(host: Host, root: Path) -> None:
-    disk = DataRoot(root, SystemClock())
+    disk = DataRoot(root, SystemClock(), "b1")
     disk.clear_scratch()
     restored(root)
-    restored(root, "n2.partial")
-    (root / "scratch" / f"seed-{SHA}.db").write_bytes(b"")
+    restored(root, "n2", boot="b2")
+    restored(root, "n3", boot="b1.partial")
+    (root / "scratch" / f"seed-{SHA}-b1.db").write_bytes(b"")
+    (root / "scratch" / f"seed-{SHA}-b2.db").write_bytes(b"")
     (root / "scratch" / "rescue").symlink_to(root)
     disk.clear_scratch()
     assert host.disk() == Disk(None, Data.ABSENT, frozenset({SHA}), frozenset({Nonce("n1")}))
