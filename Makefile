@@ -4,6 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE  # a lab starts hundreds of agents: compiling ours each time is a quarter of that
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -16,7 +17,7 @@ ETCD_DIR := .cache/etcd
 ETCD_VERSIONS := 3.4.23 3.5.16 3.5.30
 ETCD_RELEASE := 3.5.27
 
-MIND := tests/model tests/decide tests/properties
+MIND := tests/model tests/decide tests/telemetry
 comma := ,
 STEP = @printf '\n== %s\n' "$(1)"
 
@@ -52,12 +53,17 @@ test: setup ## everything that must hold: lint, types, layers, unit tests with c
 	$(call STEP,etcd: binaries for the tests)
 	@$(MAKE) etcd
 	@$(MAKE) lint types
-	$(call STEP,the mind: every branch of model and decide)
+	$(call STEP,model, decide, telemetry: every branch of the mind)
 	@$(BIN)/python -m pytest -q -n 2 $(MIND) --cov=agent.model --cov=agent.decide --cov-report= --cov-fail-under=100
-	$(call STEP,everything else that needs no etcd: simulation$(comma) settings$(comma) telemetry$(comma) the doors)
+	$(call STEP,everything else that needs no etcd: properties$(comma) simulation$(comma) settings$(comma) telemetry$(comma) the doors)
 	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd" $(foreach folder,$(MIND),--ignore=$(folder))
 	$(call STEP,etcd and lab tests: real etcd$(comma) emulated AWS$(comma) the real agent)
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "lab or etcd"
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "(lab or etcd) and not long"
+
+.PHONY: long
+long: setup ## what `make test` shows once, again and at more length
+	@$(MAKE) etcd
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m long
 
 .PHONY: unit
 unit: setup ## only the tests that need no etcd (seconds)

@@ -60,12 +60,17 @@ def _claim(variable: bytes) -> bytes:
 
 
 def _name(folder: Path) -> str:
-    """The command's name; with `--version` behind it where that is all that it is to tell."""
+    """The command's name; with `--version` behind it where that is all that it is to tell.
+
+    In this order, lest a process that is just about to become another have the one's name and the other's arguments.
+    """
     try:
-        asked = (folder / "cmdline").read_bytes().endswith(b"\0--version\0")
-        return (folder / "comm").read_text().strip() + (" --version" if asked else "")
+        name, arguments = (folder / "comm").read_text().strip(), (folder / "cmdline").read_bytes()
     except OSError:
         return ""
+    if not arguments:  # it is becoming one
+        return ""
+    return f"{name} --version" if arguments.endswith(b"\0--version\0") else name
 
 
 def signal_all(instances: Iterable[str], number: signal.Signals) -> int:

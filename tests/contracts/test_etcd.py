@@ -26,7 +26,6 @@ from agent.model.members import MemberEntry
 from agent.world.doors import Etcd
 from agent.world.etcd import Deadlines, EtcdDoor
 from agent.world.etcd_channels import MAX_CHANNELS, TlsFiles
-from tests import etcd_versions
 from tests.contracts.etcd_cluster import Cluster, Server, ServerTls, raise_alarm, running, turn_auth_on, wait_until
 from tests.contracts.etcd_files import put
 from tests.contracts.tls_material import Authority, Pair
@@ -37,12 +36,6 @@ pytestmark = pytest.mark.etcd
 DEADLINES = Deadlines(status=timedelta(seconds=1), read=timedelta(seconds=1.5), change=timedelta(seconds=5))
 NOBODY = ClientUrl("http://127.0.0.1:9")
 ROOT = Path(__file__).resolve().parents[2]
-VERSIONS = etcd_versions.available()
-
-
-@pytest.fixture(scope="module", params=VERSIONS or [None], ids=lambda version: f"etcd-{version}")
-def version(request: pytest.FixtureRequest) -> EtcdVersion:
-    return request.param or etcd_versions.default()
 
 
 @dataclass

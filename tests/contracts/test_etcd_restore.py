@@ -20,14 +20,12 @@ from agent.world.etcd import EtcdDoor, HashKv
 from agent.world.etcd_restore import can_bump_revisions, copy_data_dir, restore, restore_tool
 from agent.world.etcd_survey import survey
 from agent.world.scratch_etcd import scratch_etcd
-from tests import etcd_versions
 from tests.contracts.etcd_cluster import running
 from tests.contracts.etcd_files import put
 from tests.etcd_versions import EtcdVersion
 
 pytestmark = pytest.mark.etcd
 
-VERSIONS = etcd_versions.available()
 FOUNDERS = tuple((name, PeerUrl(f"http://127.0.0.1:{port}")) for name, port in (("a", 9), ("b", 10), ("c", 11)))
 BUMP = 1000
 
@@ -40,11 +38,6 @@ class Taken:
     revision: int
     keys: int
     hash: HashKv
-
-
-@pytest.fixture(scope="module", params=VERSIONS or [None], ids=lambda version: f"etcd-{version}")
-def version(request: pytest.FixtureRequest) -> EtcdVersion:
-    return request.param or etcd_versions.default()
 
 
 @pytest.fixture(scope="module")

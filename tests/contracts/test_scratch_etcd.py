@@ -32,13 +32,7 @@ from tests.etcd_versions import EtcdVersion
 
 pytestmark = pytest.mark.etcd
 
-VERSIONS = etcd_versions.available()
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module", params=VERSIONS or [None], ids=lambda version: f"etcd-{version}")
-def version(request: pytest.FixtureRequest) -> EtcdVersion:
-    return request.param or etcd_versions.default()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
+from botocore.exceptions import ClientError
 
 from agent.lab import members
 from agent.lab.client import Lab
@@ -145,11 +146,15 @@ class Shelf:
         return database
 
     def assert_all_that_counts_is_whole(self) -> None:
-        """No manifest without its data, no data without a digest that is its own."""
+        """No manifest without its data, no data without a digest that is its own. What is expired meanwhile is none."""
         for name, parts in self.listed().items():
             if MANIFEST in parts and BAD not in parts:
                 assert DATA in parts, f"{name} has a manifest and no data"
-                self.database(self.manifest(name))
+                try:
+                    self.database(self.manifest(name))
+                except ClientError as error:
+                    assert error.response["Error"]["Code"] == "NoSuchKey"
+                    assert MANIFEST not in self.listed().get(name, set()), f"{name} has a manifest and no data"
 
     # ---- forged ----
 
@@ -187,12 +192,12 @@ def first_in_turn(lab: Lab) -> str:
 
 
 def lines_about(lab: Lab, what: str, since: datetime) -> list[dict[str, Any]]:
-    """What any agent logged about it."""
+    """What any agent logged in detail about it."""
     return [
         line
         for each in lab.instances()
         for line in logged(each)
-        if what in str(line) and datetime.fromisoformat(line["time"]) > since
+        if what in line.get("detail", "") and datetime.fromisoformat(line["time"]) > since
     ]
 
 

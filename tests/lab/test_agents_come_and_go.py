@@ -17,7 +17,7 @@ from tests.lab.conftest import MakeLab
 from tests.lab.evidence import actions, etcd_pids, events, identity, log_size
 from tests.lab.harness import Writer, agent_status, leader, member_list, stays, wait_until, wait_whole
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
 QUICK = Pace(pending_s=0.1, boot_s=0.2, agent_restart_s=0.1)
 CALM = {"etcd": {"heartbeat_ms": 300, "election_ms": 3000}, "timing": {"etcd_membership_timeout": "15s"}}

@@ -35,7 +35,7 @@ from tests.lab.losing import (
 )
 from tests.lab.watching import well_kept_lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
 
 PACE = Pace(pending_s=0.1, boot_s=0.2, replacement_s=0.2, agent_restart_s=0.3)
 FENCED_WITHIN_S = 15.0

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.lab
 # ---- any order ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_ten_times_three_agents_form_one_cluster_whatever_their_order_and_delay(make_lab: MakeLab) -> None:
     """Nine times at once or some seconds apart; meanwhile, in a lab of its own, one agent is a minute late."""
@@ -82,7 +82,6 @@ WEATHERS: Mapping[str, tuple[Document, Document]] = {
 """What the first write of the record and the first write of the claim meet."""
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_agents_that_race_for_the_first_generation_make_one_record_and_one_lineage(make_lab: MakeLab) -> None:
     """Everybody's first write of record and claim meets the weather; slow records make sure that there is a race."""

@@ -33,7 +33,7 @@ from tests.lab.evidence import (
 from tests.lab.founding import WAITING_FOR_US, anew, start_all, wait_for_machines, wait_formed
 from tests.lab.harness import member_list, running_lab, tell_logs, wait_until
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
 OFTEN = 1_000_000
 

@@ -38,7 +38,7 @@ from tests.lab.losing import (
 )
 from tests.lab.watching import well_kept_lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
 
 PACE = Pace(pending_s=0.1, boot_s=0.2, replacement_s=0.2, agent_restart_s=0.3)
 LONG_ENOUGH_S = 4 * GRACE_S

@@ -48,7 +48,7 @@ from tests.lab.losing import (
 )
 from tests.lab.watching import well_kept_lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
 
 PACE = Pace(pending_s=0.1, boot_s=0.2, replacement_s=0.2, agent_restart_s=0.3)
 
@@ -156,7 +156,7 @@ def rescued_by_copy(survivor: Instance, logged: int) -> bool:
 # ---- a tail that nobody living knows to be committed -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["3.4.23", "3.5.30"])
+@pytest.mark.parametrize("version", [pytest.param("3.4.23", marks=pytest.mark.long), "3.5.30"])
 def test_writes_that_the_survivor_never_knew_to_be_committed_are_kept(
     version: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -31,7 +31,7 @@ from tests.lab.shelf import Shelf, later, lines_about
 from tests.lab.test_face import on
 from tests.lab.watching import sample, well_kept_lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
 
 PACE = Pace(pending_s=0.1, boot_s=0.2, replacement_s=0.2, agent_restart_s=0.3)
 

@@ -359,6 +359,7 @@ def test_a_learner_whose_etcd_never_starts_blocks_the_next_no_longer_than_join_t
     the_next_one_joins(lab, besides=bad)
 
 
+@pytest.mark.long
 def test_a_learner_that_freezes_blocks_the_next_no_longer_than_join_timeout(
     make_fleet: MakeFleet, tmp_path: Path, etcd_binary: str
 ) -> None:
@@ -369,6 +370,7 @@ def test_a_learner_that_freezes_blocks_the_next_no_longer_than_join_timeout(
     the_next_one_joins(lab, besides=bad)
 
 
+@pytest.mark.long
 def test_a_learner_whose_instance_dies_blocks_the_next_no_longer_than_join_timeout(
     make_fleet: MakeFleet, tmp_path: Path, etcd_binary: str
 ) -> None:

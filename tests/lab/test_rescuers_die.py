@@ -39,7 +39,7 @@ from tests.lab.losing import (
 )
 from tests.lab.watching import well_kept_lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
 PACE = Pace(pending_s=0.1, boot_s=0.1, replacement_s=0.2, agent_restart_s=0.1)
 OFTEN = 1_000_000
@@ -160,6 +160,7 @@ def assert_one_seed(lab: Lab, survivor: Instance, generation: int) -> None:
 # ---- the stories -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_rescuer_whose_agent_is_killed_at_every_step_goes_on(fleet: Lab) -> None:
     """Its etcd runs all the time; what it serves is what the next generation begins with.
 

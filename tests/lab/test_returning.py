@@ -32,10 +32,10 @@ from tests.lab.evidence import (
 )
 from tests.lab.harness import cluster_ids, leader, member_list, stays, wait_until, wait_whole
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
 QUICK = Pace(pending_s=0.1, boot_s=0.2)
-BOTH_LINES = pytest.mark.parametrize("version", ["3.4.23", "3.5.30"])
+BOTH_LINES = pytest.mark.parametrize("version", [pytest.param("3.4.23", marks=pytest.mark.long), "3.5.30"])
 
 
 def nothing_is_missing(ledger: Ledger, lab: Lab) -> None:

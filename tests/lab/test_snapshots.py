@@ -99,6 +99,7 @@ def test_one_is_taken_each_interval_under_writes_by_the_follower_with_the_lowest
     assert not writer.failed
 
 
+@pytest.mark.long
 def test_none_is_taken_while_nothing_is_written_and_a_steady_three_costs_next_to_nothing(three: Lab) -> None:
     """By the agents' own intervals, a thirtieth of the defaults: 24 s are twelve minutes."""
     shelf, seconds = Shelf(three), 24
@@ -209,7 +210,7 @@ def test_the_next_voter_takes_over_from_one_that_dies_half_way(big: Lab) -> None
     before = shelf.manifests()
     big.change(pace={"agent_restart_s": NEVER_S})
     with Writer(big) as writer:
-        with big.weather(service="s3", operation="UploadPart", delay_s=3):
+        with big.weather(service="s3", operation="UploadPart", delay_s=6):
             taker = wait_uploading(shelf, since)
             big.kill_agent(taker)
             died = datetime.now(UTC)
