@@ -56,6 +56,7 @@ def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation
         # where nothing has formed there is no list to ask for, and an etcd that starts keeps callers waiting
         o = _with_others(world, o, memory, policy)
     o = _with_snapshots(world, o, asks, memory)
+    o = _with_upkeep(world, o, asks)
     return _with_assembly(world, o, asks, memory, policy)
 
 
@@ -144,17 +145,21 @@ def _with_snapshots(world: World, o: Observation, asks: frozenset[Ask], memory: 
     return replace(o, manifest=ask(lambda: world.bucket.manifest(name)))
 
 
+def _with_upkeep(world: World, o: Observation, asks: frozenset[Ask]) -> Observation:
+    """What a cluster that serves may need: alarms that a restored one inherited, and when the last drill was."""
+    if o.head is None:
+        return o
+    if Ask.ALARMS in asks and isinstance(o.membership, Membership):
+        o = replace(o, alarms=ask(partial(world.etcd.alarms, o.membership.via)))
+    if Ask.DRILL in asks:
+        o = replace(o, last_drill=ask(world.bucket.last_drill))
+    return o
+
+
 def _with_assembly(world: World, o: Observation, asks: frozenset[Ask], memory: Memory, policy: Policy) -> Observation:
     """Before the first generation, and where a quorum is lost: who else is here, and with what."""
     if o.head is None:
         return replace(o, reports=ask(lambda: world.bucket.reports(FIRST)))
-    o = replace(
-        o,
-        alarms=ask(partial(world.etcd.alarms, o.membership.via))
-        if Ask.ALARMS in asks and isinstance(o.membership, Membership)
-        else NOT_ASKED,
-        last_drill=ask(world.bucket.last_drill) if Ask.DRILL in asks else NOT_ASKED,
-    )
     record = memory.head if isinstance(o.head, Unknown) else o.head
     if record is None or isinstance(o.membership, Membership):
         return o

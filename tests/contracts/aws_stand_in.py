@@ -20,6 +20,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+REGION, REAL = "eu-west-1", "acme-etcd"
+
 HANG = "hang"  # say nothing until the test is over
 DROP = "drop"  # close the connection without a word
 CUT = "cut"  # close it in the middle: of the request's body, or (`after`) of the answer's

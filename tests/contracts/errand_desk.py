@@ -27,8 +27,8 @@ from agent.world.errands import Errands
 from agent.world.etcd import EtcdDoor
 from agent.world.snapshot_store import SnapshotStore
 from agent.world.workplace import Workplace
+from tests.contracts.aws_stand_in import REAL, REGION
 
-REGION, REAL = "eu-west-1", "acme-etcd"
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = ClientUrl("http://127.0.0.1:9")
 ME = InstanceId("i-0a")

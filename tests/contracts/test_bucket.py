@@ -26,21 +26,12 @@ from agent.world.bucket import S3Bucket
 from agent.world.doors import Bucket
 from agent.world.objects import Objects
 from agent.world.snapshot_listing import file_drill
-from tests.contracts.aws_stand_in import DROP, HANG, Gateway, moto_behind_a_gateway, s3_error
+from tests.contracts.aws_stand_in import DROP, HANG, REAL, REGION, Gateway, s3_error
 
 ONE, TWO = GenerationNumber(1), GenerationNumber(2)
 A, B = InstanceId("i-0a"), InstanceId("i-0b")
-REGION = "eu-west-1"
-REAL = "acme-etcd"
 clusters = (f"c{number}" for number in itertools.count(1))
 calls: list[tuple[str, str, str, float]] = []
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with moto_behind_a_gateway() as gateway:
-        s3().create_bucket(Bucket=REAL, CreateBucketConfiguration={"LocationConstraint": REGION})
-        yield gateway
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,8 @@ from agent.model.known import Ignorance
 from agent.world.aws import Aws
 from agent.world.doors import Cloud
 from agent.world.ec2 import Ec2Cloud
-from tests.contracts.aws_stand_in import DROP, HANG, Gateway, asg_error, ec2_error, moto_behind_a_gateway
+from tests.contracts.aws_stand_in import DROP, HANG, REGION, Gateway, asg_error, ec2_error, moto_behind_a_gateway
 
-REGION = "eu-west-1"
 NOBODY = frozenset[InstanceId]()
 STRANGER = InstanceId("i-0123456789abcdef0")
 names = (f"prod{number}" for number in itertools.count(1))

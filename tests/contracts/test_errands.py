@@ -44,8 +44,8 @@ from agent.world.scratch_etcd import scratch_etcd
 from agent.world.supervisor_process import ProcessSupervisor
 from agent.world.workshop import MAY_PASS
 from tests import etcd_versions
-from tests.contracts.aws_stand_in import HANG, Gateway, moto_behind_a_gateway, s3_error
-from tests.contracts.errand_desk import ME, NOBODY, REAL, REGION, Desk, Doomed, Where, a_child_runs, etcd_serves
+from tests.contracts.aws_stand_in import HANG, REAL, REGION, Gateway, s3_error
+from tests.contracts.errand_desk import ME, NOBODY, Desk, Doomed, Where, a_child_runs, etcd_serves
 from tests.contracts.etcd_cluster import Cluster, Server, _free_block, running, wait_until
 from tests.contracts.etcd_files import client_of, end, flip, keys, put, segments, under_load
 from tests.contracts.test_scratch_etcd import killed_at_the_last_acknowledgement, turn_plain_auth_on
@@ -56,13 +56,6 @@ pytestmark = pytest.mark.etcd
 GENERATION = GenerationNumber(1)
 BUMP = 1_000_000
 clusters = (f"c{number}" for number in itertools.count(1))
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with moto_behind_a_gateway() as gateway:
-        s3().create_bucket(Bucket=REAL, CreateBucketConfiguration={"LocationConstraint": REGION})
-        yield gateway
 
 
 @pytest.fixture(autouse=True)

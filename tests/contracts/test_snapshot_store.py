@@ -35,21 +35,13 @@ from agent.world.aws_errors import AlreadyThere
 from agent.world.snapshot_store import SnapshotStore, Transfers
 from agent.world.snapshot_stream import PartSums, TrailedDigest, Uploaded
 from tests.bench import sink
-from tests.contracts.aws_stand_in import CUT, DROP, HANG, SLOW, Gateway, moto_behind_a_gateway, s3_error
+from tests.contracts.aws_stand_in import CUT, DROP, HANG, REAL, REGION, SLOW, Gateway, s3_error
 
-REGION, REAL = "eu-west-1", "acme-etcd"
 MIB = 1 << 20
 PART = 5 * MIB
 NAME = SnapshotName(GenerationNumber(1), 812, datetime(2026, 11, 22, 7, tzinfo=UTC))
 clusters = (f"c{number}" for number in itertools.count(1))
 calls: list[tuple[str, str, str, float]] = []
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with moto_behind_a_gateway() as gateway:
-        s3().create_bucket(Bucket=REAL, CreateBucketConfiguration={"LocationConstraint": REGION})
-        yield gateway
 
 
 @pytest.fixture(scope="module")

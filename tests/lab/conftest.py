@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from agent.lab.client import Lab
-from agent.lab.spec import LabSpec
+from agent.lab.spec import LabError, LabSpec
 from tests import etcd_versions
-from tests.lab.harness import running_lab
+from tests.lab.harness import running_lab, tell_logs, wait_whole
+from tests.lab.losing import PACE, QUICK, head, wait_snapshot
+from tests.lab.watching import well_kept_lab
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")), "{config}")
 """For tests of the cloud itself: a machine that runs, has a child, and does nothing."""
@@ -60,6 +62,34 @@ def cloud(shared_cloud: Lab) -> Iterator[Lab]:
     """The module's cloud, empty and in fair weather."""
     yield shared_cloud
     make_empty(shared_cloud)
+
+
+@pytest.fixture(scope="module")
+def shared_three(tmp_path_factory: pytest.TempPathFactory, etcd_binary: str) -> Iterator[Lab]:
+    """Three voters for a module, whose agents find a loss after seconds."""
+    spec = LabSpec(etcd=etcd_binary, settings=QUICK, pace=PACE)
+    with well_kept_lab(spec, tmp_path_factory.mktemp("three") / "lab") as lab:
+        wait_whole(lab, 3)
+        yield lab
+
+
+@pytest.fixture
+def three(shared_three: Lab) -> Iterator[Lab]:
+    """The same, whole before each story; afterwards its logs are told, and what the story did to it ends."""
+    wait_whole(shared_three, 3)
+    yield shared_three
+    tell_logs(shared_three.folder)
+    shared_three.clear_faults()
+    for each in shared_three.instances():
+        with suppress(LabError):
+            shared_three.heal(each.id)
+
+
+@pytest.fixture
+def fleet(three: Lab) -> Lab:
+    """The same, with a snapshot of its generation."""
+    wait_snapshot(three, head(three))
+    return three
 
 
 def make_empty(lab: Lab) -> None:

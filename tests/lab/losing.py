@@ -23,11 +23,13 @@ from typing import Any
 from agent.lab import members
 from agent.lab.client import Instance, Lab
 from agent.lab.processes import marked
+from agent.lab.spec import Pace
 from tests.lab.evidence import Document, events, quarantined
 from tests.lab.harness import Write, Writer, cluster_ids, leader, member_list, stays, wait_until, wait_whole
 
 GRACE_S = 4.0
 INTERVAL_S = 10.0
+PACE = Pace(pending_s=0.1, boot_s=0.2, replacement_s=0.2, agent_restart_s=0.3)
 QUICK: dict[str, dict[str, Any]] = {
     "timing": {
         "leaderless_grace": f"{GRACE_S:.0f}s",

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from agent.lab import members
 from agent.lab.client import Instance, Lab
-from agent.lab.spec import LabSpec, Pace
+from agent.lab.spec import LabSpec
 from tests.lab.evidence import actions, etcd_pids, identity, log_size
-from tests.lab.harness import agent_status, cluster_ids, metrics, stays, tell_logs, wait_until, wait_whole
+from tests.lab.harness import agent_status, cluster_ids, metrics, stays, wait_until, wait_whole
 from tests.lab.losing import (
+    PACE,
     QUICK,
     document,
     formed_key,
@@ -37,25 +37,8 @@ from tests.lab.watching import well_kept_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
 
-PACE = Pace(pending_s=0.1, boot_s=0.2, replacement_s=0.2, agent_restart_s=0.3)
 FENCED_WITHIN_S = 15.0
 """`head_interval` is 10 s here (the default is 5 minutes), and etcd takes its time to stop."""
-
-
-@pytest.fixture(scope="module")
-def shared_three(tmp_path_factory: pytest.TempPathFactory, etcd_binary: str) -> Iterator[Lab]:
-    spec = LabSpec(etcd=etcd_binary, settings=QUICK, pace=PACE)
-    with well_kept_lab(spec, tmp_path_factory.mktemp("by-hand") / "lab") as lab:
-        wait_whole(lab, 3)
-        yield lab
-
-
-@pytest.fixture
-def three(shared_three: Lab) -> Iterator[Lab]:
-    wait_whole(shared_three, 3)
-    yield shared_three
-    shared_three.clear_faults()
-    tell_logs(shared_three.folder)
 
 
 # ---- an old majority that comes back ---------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,12 +19,13 @@ from pathlib import Path
 import pytest
 
 from agent.lab.client import Instance, Lab
-from agent.lab.spec import LabError, LabSpec, Pace
+from agent.lab.spec import LabSpec
 from tests.contracts.tls_material import Authority
 from tests.lab.evidence import Document, events
 from tests.lab.harness import agent_status, cluster_ids, ready, tell_logs, wait_until, wait_whole
 from tests.lab.losing import (
     GRACE_S,
+    PACE,
     QUICK,
     Load,
     document,
@@ -40,29 +41,8 @@ from tests.lab.watching import well_kept_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
 
-PACE = Pace(pending_s=0.1, boot_s=0.2, replacement_s=0.2, agent_restart_s=0.3)
 LONG_ENOUGH_S = 4 * GRACE_S
 """A true loss has its next generation within two to three graces here."""
-
-
-@pytest.fixture(scope="module")
-def shared_three(tmp_path_factory: pytest.TempPathFactory, etcd_binary: str) -> Iterator[Lab]:
-    spec = LabSpec(etcd=etcd_binary, settings=QUICK, pace=PACE)
-    with well_kept_lab(spec, tmp_path_factory.mktemp("no-loss") / "lab") as lab:
-        wait_whole(lab, 3)
-        yield lab
-
-
-@pytest.fixture
-def three(shared_three: Lab) -> Iterator[Lab]:
-    """Three voters before each story and after it."""
-    wait_whole(shared_three, 3)
-    yield shared_three
-    tell_logs(shared_three.folder)
-    shared_three.clear_faults()
-    for each in shared_three.instances():
-        with suppress(LabError):
-            shared_three.heal(each.id)
 
 
 @contextmanager

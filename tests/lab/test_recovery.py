@@ -11,19 +11,19 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import pytest
 
 from agent.lab.client import Instance, Lab
-from agent.lab.spec import LabSpec, Pace
+from agent.lab.spec import LabSpec
 from tests import etcd_versions
 from tests.lab.evidence import etcd_pids, log_size
-from tests.lab.harness import member_list, statuses, tell_logs, wait_whole
+from tests.lab.harness import member_list, statuses, wait_whole
 from tests.lab.losing import (
     INTERVAL_S,
+    PACE,
     QUICK,
     Account,
     Load,
@@ -49,26 +49,6 @@ from tests.lab.losing import (
 from tests.lab.watching import well_kept_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
-
-PACE = Pace(pending_s=0.1, boot_s=0.2, replacement_s=0.2, agent_restart_s=0.3)
-
-
-@pytest.fixture(scope="module")
-def shared_fleet(tmp_path_factory: pytest.TempPathFactory, etcd_binary: str) -> Iterator[Lab]:
-    """Three voters, whose agents find a loss after seconds."""
-    spec = LabSpec(etcd=etcd_binary, settings=QUICK, pace=PACE)
-    with well_kept_lab(spec, tmp_path_factory.mktemp("recovery") / "lab") as lab:
-        wait_whole(lab, 3)
-        yield lab
-
-
-@pytest.fixture
-def fleet(shared_fleet: Lab) -> Iterator[Lab]:
-    """The same, whole, with a snapshot of its generation; its logs are told after each story."""
-    wait_whole(shared_fleet, 3)
-    wait_snapshot(shared_fleet, head(shared_fleet))
-    yield shared_fleet
-    tell_logs(shared_fleet.folder)
 
 
 # ---- two of three ----------------------------------------------------------------------------------------------------

@@ -19,21 +19,19 @@ import pytest
 from agent.decide.snapshotting import MOST_AT_ONCE
 from agent.lab import members
 from agent.lab.client import Instance, Lab
-from agent.lab.spec import LabSpec, Pace
+from agent.lab.spec import LabSpec
 from agent.model.snapshot import BAD, Manifest, SnapshotName
 from agent.world.scratch_etcd import scratch_etcd
 from tests import etcd_versions
 from tests.lab.evidence import log_size
 from tests.lab.founding import WAITING_FOR_US, start_all, wait_for_machines
 from tests.lab.harness import agent_status, stays, tell_logs, wait_until, wait_whole
-from tests.lab.losing import QUICK, rescues, terminate_for_good, wait_recovered
+from tests.lab.losing import PACE, QUICK, rescues, terminate_for_good, wait_recovered
 from tests.lab.shelf import Shelf, later, lines_about
 from tests.lab.test_face import on
 from tests.lab.watching import sample, well_kept_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
-
-PACE = Pace(pending_s=0.1, boot_s=0.2, replacement_s=0.2, agent_restart_s=0.3)
 
 
 @pytest.fixture(scope="module")

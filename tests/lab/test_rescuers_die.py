@@ -9,17 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
 from agent.lab.client import Instance, Lab
-from agent.lab.spec import LabSpec, Pace
 from tests.lab.evidence import log_size
-from tests.lab.harness import tell_logs, wait_until, wait_whole
+from tests.lab.harness import wait_until
 from tests.lab.losing import (
-    QUICK,
     account,
     acted,
     document,
@@ -35,33 +33,12 @@ from tests.lab.losing import (
     terminate_for_good,
     under_load,
     wait_recovered,
-    wait_snapshot,
 )
-from tests.lab.watching import well_kept_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
-PACE = Pace(pending_s=0.1, boot_s=0.1, replacement_s=0.2, agent_restart_s=0.1)
 OFTEN = 1_000_000
 DATA, MANIFEST = "Z.db.zst", "Z.json"
-
-
-@pytest.fixture(scope="module")
-def shared_fleet(tmp_path_factory: pytest.TempPathFactory, etcd_binary: str) -> Iterator[Lab]:
-    spec = LabSpec(etcd=etcd_binary, settings=QUICK, pace=PACE)
-    with well_kept_lab(spec, tmp_path_factory.mktemp("rescuers") / "lab") as lab:
-        wait_whole(lab, 3)
-        yield lab
-
-
-@pytest.fixture
-def fleet(shared_fleet: Lab) -> Iterator[Lab]:
-    """Three voters with a snapshot, before each story and after it."""
-    wait_whole(shared_fleet, 3)
-    wait_snapshot(shared_fleet, head(shared_fleet))
-    yield shared_fleet
-    tell_logs(shared_fleet.folder)
-    shared_fleet.clear_faults()
 
 
 # ---- the steps -------------------------------------------------------------------------------------------------------
