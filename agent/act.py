@@ -14,12 +14,15 @@ from agent.model.actions import (
     AddLearner,
     BeginTask,
     CallHuman,
+    CompleteHook,
     CreateGeneration,
     Disarm,
     ExpireSnapshots,
     FileReport,
+    HeartbeatHook,
     MarkBad,
     MembershipChange,
+    MoveLeader,
     Outcome,
     PromoteMember,
     PutInPlace,
@@ -63,8 +66,12 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
             return _write(world.bucket, action)
         case StampIdentity() | StartEtcd() | StopEtcd() | Quarantine() | PutInPlace():
             return _done(lambda: _prepare(world.host, action))
-        case AddLearner() | PromoteMember() | RemoveMember() | UpdatePeerUrl() | Disarm():
+        case AddLearner() | PromoteMember() | RemoveMember() | UpdatePeerUrl() | MoveLeader() | Disarm():
             return _done(lambda: _change(world.etcd, action, o))
+        case CompleteHook(transition=transition):
+            return _done(lambda: world.cloud.complete_hook(transition))
+        case HeartbeatHook():
+            return _done(world.cloud.heartbeat_hook)
         case BeginTask(task=task):
             return _done(lambda: world.workshop.begin(task))
         case _:
@@ -107,7 +114,7 @@ def _prepare(host: Host, action: StampIdentity | StartEtcd | StopEtcd | Quaranti
             assert_never(action)
 
 
-def _change(etcd: Etcd, action: MembershipChange | Disarm, o: Observation) -> None:
+def _change(etcd: Etcd, action: MembershipChange | MoveLeader | Disarm, o: Observation) -> None:
     """The cluster's membership, through the member that the list was read from: a quorum stands behind it."""
     assert isinstance(o.membership, Membership), "no membership change without a list (objections)"
     endpoint = o.membership.via
@@ -120,6 +127,8 @@ def _change(etcd: Etcd, action: MembershipChange | Disarm, o: Observation) -> No
             etcd.remove(endpoint, member)
         case UpdatePeerUrl(member=member, peer_url=url):
             etcd.update_peer_url(endpoint, member, url)
+        case MoveLeader(to=member):
+            etcd.move_leader(endpoint, member)
         case Disarm(alarm=alarm):
             etcd.disarm(endpoint, alarm)
         case _:

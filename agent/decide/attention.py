@@ -46,8 +46,8 @@ def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset
         Ask.HEAD: _head_every(near, memory, policy),
         Ask.BUCKET: None if memory.bucket is not None else policy.patient_interval,
         Ask.FLEET: _fleet_every(near, memory, policy),
-        Ask.LIFECYCLE: None if _has_data(near) else policy.busy_interval,
-        Ask.OTHERS: timedelta(0) if _needs_others(near) else None,
+        Ask.LIFECYCLE: policy.busy_interval,  # IMDS, on the instance itself
+        Ask.OTHERS: timedelta(0) if _needs_others(near) or memory.leaving_since else None,
         Ask.ASSEMBLY: timedelta(0) if without_a_cluster(near, memory, policy) else None,
         Ask.SNAPSHOTS: _snapshots_every(near, memory, policy),
         Ask.DRILL: _drill_every(near, memory, policy),
@@ -147,9 +147,11 @@ def _long_without_a_leader(near: Observation, memory: Memory, policy: Policy) ->
 def _fleet_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
     if _recovering(near, memory):
         return timedelta(0)
+    if memory.leaving_since is not None:
+        return _trouble_interval(memory.leaving_since, near, policy)
     if is_settled(near):
         if not near.beside_the_leader:
-            return None
+            return None if memory.fleet is not None else policy.fleet_interval  # once: a launching hook may wait
         return _troubled(memory, near, policy) or policy.fleet_interval
     if is_spare(near, memory):
         return policy.fleet_interval

@@ -37,7 +37,7 @@ def join(s: Situation) -> Decision | None:
         return None
     if isinstance(record, Unknown):
         return wait(Blocker.IGNORANCE, f"an empty disk, and the newest generation is {record}")
-    if isinstance(s.o.lifecycle_target, str) and s.o.lifecycle_target.startswith(("Terminated", "Warmed:")):
+    if isinstance(s.o.lifecycle_target, str) and s.o.lifecycle_target.startswith("Warmed:"):
         return wait(Blocker.LEAVING, f"this instance is on its way to {s.o.lifecycle_target}: it joins nothing")
     if isinstance(s.o.formed, Unknown):
         return wait(Blocker.IGNORANCE, f"whether generation {record.generation} has formed is {s.o.formed}")

@@ -16,11 +16,13 @@ from agent.model.actions import (
     AddLearner,
     BeginTask,
     Blocker,
+    CompleteHook,
     CreateGeneration,
     Decision,
     Disarm,
     ExpireSnapshots,
     MembershipChange,
+    MoveLeader,
     PromoteMember,
     PutInPlace,
     Quarantine,
@@ -34,23 +36,27 @@ from agent.model.actions import (
 )
 from agent.model.cluster import Alarm, AlarmKind, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdStopped, Identity, Stage
-from agent.model.fleet import Fleet, InstanceState
+from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Claim, GenerationRecord
 from agent.model.ids import InstanceId, MemberId, Nonce
 from agent.model.known import Unknown
+from agent.model.members import Survey
 from agent.model.memory import Memory
 from agent.model.observation import Observation
-from agent.model.snapshot import SnapshotName
+from agent.model.snapshot import Manifest, SnapshotName
 from agent.model.work import RescueLog
 
+OnTheCluster = MembershipChange | MoveLeader | Disarm
 OnThisInstance = StopEtcd | Quarantine | StampIdentity | StartEtcd | PutInPlace | BeginTask
 
 
 def object_to(decision: Decision, o: Observation, memory: Memory) -> tuple[str, ...]:
     """Every reason why this decision must not be carried out; empty for almost all."""
     match decision.action:
-        case RemoveMember() | AddLearner() | PromoteMember() | UpdatePeerUrl() | Disarm():
+        case RemoveMember() | AddLearner() | PromoteMember() | UpdatePeerUrl() | MoveLeader() | Disarm():
             return _to_changing_the_cluster(decision.action, o, memory)
+        case CompleteHook(transition=transition):
+            return _to_completing(transition, o)
         case StopEtcd() | Quarantine() | StampIdentity() | StartEtcd() | PutInPlace() | BeginTask():
             return _to_changing_this_instance(decision.action, o, memory)
         case CreateGeneration(record=record):
@@ -63,7 +69,7 @@ def object_to(decision: Decision, o: Observation, memory: Memory) -> tuple[str, 
             return ()
 
 
-def _to_changing_the_cluster(action: MembershipChange | Disarm, o: Observation, memory: Memory) -> tuple[str, ...]:
+def _to_changing_the_cluster(action: OnTheCluster, o: Observation, memory: Memory) -> tuple[str, ...]:
     match action:
         case RemoveMember(member=member):
             return _to_removing(member, o, memory)
@@ -73,6 +79,8 @@ def _to_changing_the_cluster(action: MembershipChange | Disarm, o: Observation, 
             return _to_promoting(member, o)
         case UpdatePeerUrl(member=member):
             return _to_updating(member, o)
+        case MoveLeader(to=member):
+            return _to_moving_the_lead(member, o)
         case Disarm(alarm=alarm):
             return _to_disarming(alarm, o)
         case _:
@@ -83,6 +91,8 @@ def _to_changing_this_instance(action: OnThisInstance, o: Observation, memory: M
     match action:
         case StopEtcd(why="rescue"):
             return to_stopping_a_survivor(o)
+        case StopEtcd(why="leave"):
+            return _to_stopping_the_last(o)
         case StopEtcd() | Quarantine():
             return _to_setting_aside(action, o)
         case StampIdentity(identity=identity):
@@ -118,9 +128,11 @@ def _to_removing(member: MemberId, o: Observation, memory: Memory) -> tuple[str,
     ours = entry.name == o.me.instance or (entry.name == "" and o.me.peer_url in entry.peer_urls)
     own = ours and isinstance(o.disk, Disk) and o.disk.data is not Data.PRESENT
     stopped = isinstance(o.process, EtcdStopped)
+    leaves = entry.name == o.me.instance and o.lifecycle_target == "Terminated"
+    dead = _is_dead(entry, o, memory)
     return failing(
-        the_removed_one_is_dead_or_was_ours=entry.is_learner or _is_dead(entry, o, memory) or (own and stopped),
-        the_removed_one_is_not_this_running_member=entry.name != o.me.instance or stopped,
+        the_removed_one_is_dead_or_was_ours=entry.is_learner or dead or (own and stopped) or leaves,
+        the_removed_one_is_not_this_running_member=entry.name != o.me.instance or stopped or leaves,
         a_quorum_of_what_remains_answers=entry.is_learner or _remains(entry, o.membership, o),
     )
 
@@ -167,6 +179,49 @@ def _to_promoting(member: MemberId, o: Observation) -> tuple[str, ...]:
 def _to_updating(member: MemberId, o: Observation) -> tuple[str, ...]:
     entry = _entry(member, o)
     return failing(it_is_a_voter_of_a_list_with_a_quorum=entry is not None and not entry.is_learner)
+
+
+def _to_moving_the_lead(member: MemberId, o: Observation) -> tuple[str, ...]:
+    entry, status = _entry(member, o), o.answers.of.get(member)
+    return failing(
+        this_instance_is_leaving=o.lifecycle_target == "Terminated",
+        it_is_another_voter_that_answers=entry is not None
+        and not entry.is_learner
+        and entry.name != o.me.instance
+        and isinstance(status, MemberStatus),
+    )
+
+
+def _to_completing(transition: Transition, o: Observation) -> tuple[str, ...]:
+    """An instance is let go when nothing on its disk is needed, and let in when it serves."""
+    if transition is Transition.LAUNCHING:
+        names = [each.name for each in o.membership.members] if isinstance(o.membership, Membership) else []
+        return failing(we_are_in_a_list_with_a_quorum=o.me.instance in names)
+    identity = o.disk.identity if isinstance(o.disk, Disk) else None
+    fenced = identity is not None and identity.stage is Stage.FENCED
+    no_data = isinstance(o.disk, Disk) and o.disk.data is not Data.PRESENT and isinstance(o.process, EtcdStopped)
+    return failing(
+        this_instance_is_leaving=o.lifecycle_target == "Terminated",
+        nothing_here_is_needed=no_data or fenced or _is_saved(o),
+    )
+
+
+def _is_saved(o: Observation) -> bool:
+    """No quorum answers that could still write, and the newest snapshot was made of this very log."""
+    if not isinstance(o.survey, Survey) or not isinstance(o.manifest, Manifest) or o.manifest.rescued is None:
+        return False
+    rescued, mine = o.manifest.rescued, (o.me.instance, o.survey.member_id, o.survey.position)
+    no_quorum = isinstance(o.membership, Unknown)
+    return no_quorum and (rescued.instance, rescued.member_id, rescued.position) == mine
+
+
+def _to_stopping_the_last(o: Observation) -> tuple[str, ...]:
+    members = o.membership.members if isinstance(o.membership, Membership) else ()
+    return failing(
+        this_instance_is_leaving=o.lifecycle_target == "Terminated",
+        nobody_is_wanted=isinstance(o.fleet, Fleet) and sum(each.desired_capacity for each in o.fleet.groups) == 0,
+        no_other_member_exists=[each.name for each in members] == [o.me.instance],
+    )
 
 
 def _to_setting_aside(action: Action, o: Observation) -> tuple[str, ...]:

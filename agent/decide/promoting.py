@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from agent.decide.situation import Situation, do, wait
 from agent.model.actions import Blocker, Decision, PromoteMember, Rest
-from agent.model.cluster import voter_target
+from agent.model.cluster import Member, Membership, voter_target
 from agent.model.disk import Stage
+from agent.model.fleet import Fleet
+from agent.model.ids import InstanceId
 from agent.model.known import Unknown
+
+
+def staying(membership: Membership, fleet: Fleet) -> list[Member]:
+    """The voters whose instances are not on their way out: a spare takes over before they are gone."""
+    found = {each.id: each for each in fleet.instances}
+    return [each for each in membership.voters if not (each.name in found and found[InstanceId(each.name)].leaving)]
 
 
 def promote_myself(s: Situation) -> Decision | None:
@@ -26,7 +34,7 @@ def promote_myself(s: Situation) -> Decision | None:
     fleet = s.fleet_lately
     if fleet is None:
         return wait(Blocker.IGNORANCE, "a learner in want of the desired capacity, which EC2 does not tell")
-    target, voters = voter_target(fleet.desired_capacity), len(membership.voters)
+    target, voters = voter_target(fleet.desired_capacity), len(staying(membership, fleet))
     if voters >= target:
         return do(Rest(), f"hot spare: {voters} voters for a desired capacity of {fleet.desired_capacity}")
     return do(PromoteMember(entry.id), f"{voters} of {target} voters, and we are a learner")

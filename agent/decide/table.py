@@ -11,6 +11,7 @@ from agent.decide import (
     fencing,
     founding,
     joining,
+    leaving,
     promoting,
     recovering,
     removing,
@@ -39,6 +40,7 @@ class Rule:
 
 
 RULES: tuple[Rule, ...] = (
+    Rule("keep-hook", leaving.keep_the_hook),
     Rule("unsound-bucket", contradicting.refuse_an_unsound_bucket),
     Rule("garbled-record", contradicting.refuse_a_garbled_record),
     Rule("file-report", reporting.file_report),
@@ -52,8 +54,10 @@ RULES: tuple[Rule, ...] = (
     Rule("fence-removed-member", fencing.fence_a_removed_member),
     Rule("stop-fenced", fencing.stop_what_is_fenced),
     Rule("quarantine-fenced", fencing.quarantine_what_is_fenced),
+    Rule("leave-saved", leaving.leave_what_is_saved),
     Rule(PROVEN_LOST, recovering.recover),
     Rule("stay-down", recovering.stay_down),
+    Rule("save-last-log", leaving.save_the_last_log),
     Rule("look-first", restarting.wait_for_a_look_at_the_head),
     Rule("back-off", restarting.back_off),
     Rule("tell-of-move", restarting.tell_the_quorum_of_a_move),
@@ -62,6 +66,8 @@ RULES: tuple[Rule, ...] = (
     Rule("write-formed", settling.write_formed),
     Rule("correct-address", settling.correct_own_address),
     Rule("clear-inherited-alarm", settling.clear_an_inherited_alarm),
+    Rule("leave", leaving.leave),
+    Rule("arrive", leaving.arrive),
     Rule("remove-departed", removing.remove_a_departed_member),
     Rule("remove-stalled-learner", removing.remove_a_stalled_learner),
     Rule("promote-myself", promoting.promote_myself),

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from agent.model.cluster import Alarm
 from agent.model.disk import Identity
+from agent.model.fleet import Transition
 from agent.model.generation import Claim, Formed, GenerationRecord, Report
 from agent.model.ids import GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.snapshot import SnapshotName
@@ -146,6 +147,25 @@ class RemoveMember:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveLeader:
+    """Hand the lead to this voter."""
+
+    to: MemberId
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteHook:
+    """Let Auto Scaling go on with this transition of our instance (CONTINUE)."""
+
+    transition: Transition
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatHook:
+    """Keep the terminating hook of this instance from timing out."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpdatePeerUrl:
     """Tell the cluster where a member that moved listens now."""
 
@@ -209,6 +229,9 @@ Action = (
     | PromoteMember
     | RemoveMember
     | UpdatePeerUrl
+    | MoveLeader
+    | CompleteHook
+    | HeartbeatHook
 )
 
 MembershipChange = AddLearner | PromoteMember | RemoveMember | UpdatePeerUrl

@@ -20,6 +20,13 @@ class InstanceState(StrEnum):
     STOPPED = "stopped"
 
 
+class Transition(StrEnum):
+    """What a lifecycle hook of an Auto Scaling group holds up."""
+
+    LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
+    TERMINATING = "autoscaling:EC2_INSTANCE_TERMINATING"
+
+
 LIVE = frozenset({InstanceState.PENDING, InstanceState.RUNNING, InstanceState.STOPPING, InstanceState.STOPPED})
 """States from which an instance can come back with its disk."""
 

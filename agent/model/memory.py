@@ -13,9 +13,11 @@ from datetime import datetime, timedelta
 from agent.model.actions import (
     BeginTask,
     CallHuman,
+    CompleteHook,
     Decision,
     ExpireSnapshots,
     FileReport,
+    HeartbeatHook,
     Outcome,
     Rest,
     Result,
@@ -25,7 +27,7 @@ from agent.model.actions import (
 )
 from agent.model.cluster import Answers, Membership, MemberStatus
 from agent.model.disk import EtcdRunning, EtcdStopped, Stage
-from agent.model.fleet import Fleet, InstanceState
+from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Formed, GenerationRecord, Report
 from agent.model.ids import GenerationNumber, InstanceId, MemberId
 from agent.model.known import NOT_ASKED, Unknown
@@ -85,6 +87,10 @@ class Memory:
     snapshots_read_at: datetime | None = None
     manifest: Manifest | None = None  # the last one read
     last_drill_at: datetime | None = None  # by this instance's clock; or a try that failed here for good
+    leaving_since: datetime | None = None
+    """Since when Auto Scaling has been terminating this instance."""
+    heartbeat_at: datetime | None = None  # of its hook
+    completed: frozenset[Transition] = frozenset()  # the hooks of this instance that we let go on
     failures: int = 0  # of tasks in a row
     work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
@@ -114,6 +120,11 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     return replace(
         memory,
         bucket=memory.bucket if isinstance(o.bucket, Unknown) else o.bucket,
+        leaving_since=memory.leaving_since
+        if isinstance(o.lifecycle_target, Unknown)
+        else _since(memory.leaving_since, o.now)
+        if o.leaving
+        else None,
         serving_since=_since(memory.serving_since, o.now) if is_settled(o) else None,
         assembling_since=_assembling_since(memory.assembling_since, o),
         unsettled_since=None if is_settled(o) else unsettled_since,
@@ -147,10 +158,14 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
     done = result.outcome is Outcome.DONE
     if decision.rule == PROVEN_LOST and memory.head is not None:
         memory = replace(memory, proven_lost=memory.head.generation, proven_lost_at=now)
+    if isinstance(decision.action, HeartbeatHook):
+        return replace(memory, heartbeat_at=now)
     if isinstance(decision.action, Rest | Wait | CallHuman) or result.outcome is Outcome.REFUSED:
         return memory
     if isinstance(decision.action, BeginTask):
         return memory  # nothing has changed yet
+    if isinstance(decision.action, CompleteHook):
+        return replace(memory, completed=memory.completed | {decision.action.transition}) if done else memory
     if isinstance(decision.action, ExpireSnapshots):
         return memory  # what was not deleted is seen by the next listing, and that is soon enough
     if isinstance(decision.action, FileReport):

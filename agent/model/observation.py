@@ -83,6 +83,11 @@ class Observation:
         """Our own etcd says that it leads; only this agent removes others."""
         return isinstance(self.local, MemberStatus) and self.local.leads
 
+    @property
+    def leaving(self) -> bool:
+        """Auto Scaling is terminating this instance, by its own word in this round."""
+        return isinstance(self.lifecycle_target, str) and self.lifecycle_target == "Terminated"
+
     def ignorance(self) -> dict[str, Unknown]:
         """The fields that were asked for in vain, by name."""
         found = {each.name: getattr(self, each.name) for each in fields(self)}

@@ -15,7 +15,7 @@ from typing import Protocol
 from agent.model.actions import Launch
 from agent.model.cluster import Alarm, Membership, MemberStatus
 from agent.model.disk import Disk, EtcdProcess, Identity
-from agent.model.fleet import Fleet
+from agent.model.fleet import Fleet, Transition
 from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord, Report
 from agent.model.ids import ClientUrl, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import Unknown
@@ -61,6 +61,15 @@ class Cloud(Protocol):
 
         Where `desired_capacity_too` is false the groups may be the last ones read.
         """
+        ...
+
+    def complete_hook(self, transition: Transition) -> None:
+        """CONTINUE for every hook of our group that holds up this transition of our instance. None, or one that is
+        over already, is no error."""
+        ...
+
+    def heartbeat_hook(self) -> None:
+        """RecordLifecycleActionHeartbeat for every terminating hook of our group. None is no error."""
         ...
 
 
@@ -159,6 +168,10 @@ class Etcd(Protocol):
 
     def remove(self, endpoint: ClientUrl, member: MemberId) -> None:
         """Refused with "member not found" where it is out of the list already."""
+        ...
+
+    def move_leader(self, endpoint: ClientUrl, to: MemberId) -> None:
+        """Asked of the leader itself; returns when the other one leads."""
         ...
 
     def update_peer_url(self, endpoint: ClientUrl, member: MemberId, peer_url: PeerUrl) -> None:

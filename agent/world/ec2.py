@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from agent.model.faults import Refused, Unavailable
-from agent.model.fleet import Fleet, Group, Instance, InstanceState
+from agent.model.fleet import Fleet, Group, Instance, InstanceState, Transition
 from agent.model.ids import InstanceId
 from agent.model.known import Ignorance
 from agent.world.aws import Aws
@@ -73,6 +74,39 @@ class Ec2Cloud:
             unheard_of=unheard_of,
             ended_by_group=self._ended(unheard_of, groups.groups),
         )
+
+    # ---- lifecycle hooks -------------------------------------------------------------------------------------------
+
+    def complete_hook(self, transition: Transition) -> None:
+        for where in self._hooks(transition):
+            with _unless_over():
+                self._aws.call(
+                    Asked("autoscaling", "CompleteLifecycleAction"), **where, LifecycleActionResult="CONTINUE"
+                )
+
+    def heartbeat_hook(self) -> None:
+        for where in self._hooks(Transition.TERMINATING):
+            with _unless_over():
+                self._aws.call(Asked("autoscaling", "RecordLifecycleActionHeartbeat"), **where)
+
+    def _hooks(self, transition: Transition) -> list[dict[str, str]]:
+        """Those of our group that hold up this transition, as the calls on them name them."""
+        assert self._me is not None, "whoever has no instance has no hooks"
+        myself = self._described({self._me}).get(self._me)
+        if myself is None:
+            raise Unavailable(Ignorance.MALFORMED, f"EC2 does not know this instance ({self._me})")
+        if myself.group is None:
+            return []
+        asked = Asked("autoscaling", "DescribeLifecycleHooks", f"group {myself.group}")
+        found = self._aws.call(asked, AutoScalingGroupName=myself.group).get("LifecycleHooks")
+        if not isinstance(found, list):
+            raise Unavailable(Ignorance.MALFORMED, f"the answer to {asked} has no LifecycleHooks: is this AWS?")
+        where = {"AutoScalingGroupName": myself.group, "InstanceId": self._me}
+        return [
+            {**where, "LifecycleHookName": each["LifecycleHookName"]}
+            for each in found
+            if each.get("LifecycleTransition") == transition
+        ]
 
     # ---- instances -------------------------------------------------------------------------------------------------
 
@@ -183,6 +217,16 @@ class Ec2Cloud:
             token = page.get("NextToken") or None
             if token is None:
                 return
+
+
+@contextmanager
+def _unless_over() -> Iterator[None]:
+    """A hook that was completed, by us or by its own time, needs nothing any more."""
+    try:
+        yield
+    except Refused as refused:
+        if "No active Lifecycle Action" not in str(refused):
+            raise
 
 
 def _instance(raw: Mapping[str, Any]) -> Instance:

@@ -201,6 +201,11 @@ class EtcdDoor:
         link = self._links.to(endpoint)
         self._call(link, link.member_remove, etcdrpc.MemberRemoveRequest(ID=member), self._deadlines.change)
 
+    def move_leader(self, endpoint: ClientUrl, to: MemberId) -> None:
+        """Hand the lead over: refused by whoever does not lead. Returns when the other one leads."""
+        link = self._links.to(endpoint)
+        self._call(link, link.move_leader, etcdrpc.MoveLeaderRequest(targetID=to), self._deadlines.change)
+
     def update_peer_url(self, endpoint: ClientUrl, member: MemberId, peer_url: PeerUrl) -> None:
         """Replace all peer URLs of a voter. Of a learner: never, etcd before 3.5.31 makes it a voter by that."""
         link = self._links.to(endpoint)

@@ -90,6 +90,7 @@ class Link:
         self.member_remove: Method[Any, Any] = Method("MemberRemove", cluster.MemberRemove)
         self.member_update: Method[Any, Any] = Method("MemberUpdate", cluster.MemberUpdate)
         self.alarm: Method[Any, Any] = Method("Alarm", maintenance.Alarm)
+        self.move_leader: Method[Any, Any] = Method("MoveLeader", maintenance.MoveLeader)
         self.hash_kv: Method[Any, Any] = Method("HashKV", maintenance.HashKV)
         # ours, for what its messages leave out
         self.status = self._own("Maintenance/Status", wire.StatusRequest, wire.StatusResponse)
