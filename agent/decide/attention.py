@@ -46,7 +46,7 @@ def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset
         Ask.HEAD: _head_every(near, memory, policy),
         Ask.BUCKET: None if memory.bucket is not None else policy.patient_interval,
         Ask.FLEET: _fleet_every(near, memory, policy),
-        Ask.LIFECYCLE: policy.busy_interval,  # IMDS, on the instance itself
+        Ask.LIFECYCLE: policy.loop_interval if _has_data(near) else policy.busy_interval,  # of IMDS: near and free
         Ask.OTHERS: timedelta(0) if _needs_others(near) or memory.leaving_since else None,
         Ask.ASSEMBLY: timedelta(0) if without_a_cluster(near, memory, policy) else None,
         Ask.SNAPSHOTS: _snapshots_every(near, memory, policy),

@@ -40,7 +40,7 @@ from agent.model.fleet import Transition
 from agent.model.known import Unknown
 from agent.model.members import Survey
 from agent.model.snapshot import Manifest, Rescued
-from agent.model.work import Ended, RescueLog, Working
+from agent.model.work import Ended, RescueLog
 
 HEARTBEAT_EVERY = timedelta(seconds=20)
 """Auto Scaling's shortest heartbeat timeout is 30 s (PutLifecycleHook)."""
@@ -61,7 +61,7 @@ def keep_the_hook(s: Situation) -> Decision | None:
 
 def leave_what_is_saved(s: Situation) -> Decision | None:
     """No quorum answers, and all that this disk holds is a verified snapshot in the bucket."""
-    if not s.o.leaving or not isinstance(s.o.membership, Unknown) or _is_made(s) is None:
+    if not s.leaving or not isinstance(s.o.membership, Unknown) or _is_made(s) is None:
         return None
     return _complete(s, "all that this disk holds is in the bucket")
 
@@ -69,7 +69,7 @@ def leave_what_is_saved(s: Situation) -> Decision | None:
 def save_the_last_log(s: Situation) -> Decision | None:
     """The only voter of a fleet that goes to zero was stopped: its whole log becomes a snapshot."""
     identity, survey = s.identity, s.o.survey
-    if not s.o.leaving or identity is None or identity.stage is Stage.FENCED or not s.holds_data or s.running:
+    if not s.leaving or identity is None or identity.stage is Stage.FENCED or not s.holds_data or s.running:
         return None
     if not _goes_to_zero(s) or not isinstance(s.o.membership, Unknown):
         return None
@@ -77,10 +77,8 @@ def save_the_last_log(s: Situation) -> Decision | None:
         return wait(Blocker.RESCUE, f"the last voter of a fleet that goes to zero; its log is {survey}")
     if [each.id for each in survey.members if not each.is_learner] != [survey.member_id]:
         return None
-    if isinstance(s.o.work, Working):
-        return wait(Blocker.RESCUE, "the last voter of a fleet that goes to zero; its log is on its way to the bucket")
     if not s.task_is_due:
-        trouble = s.o.work.trouble if isinstance(s.o.work, Ended) else None
+        trouble = s.o.work.trouble if isinstance(s.o.work, Ended) else "another task is not over"
         return wait(Blocker.RESCUE, f"the last voter's log could not be saved yet: {trouble}")
     rescued = Rescued(s.me.instance, survey.member_id, survey.position)
     return do(BeginTask(RescueLog(identity.generation, rescued)), "the last voter of a fleet that goes to zero")
@@ -88,7 +86,7 @@ def save_the_last_log(s: Situation) -> Decision | None:
 
 def leave(s: Situation) -> Decision | None:
     """Step out of a cluster that serves, and let the instance go once nothing depends on it."""
-    if not s.o.leaving:
+    if not s.leaving:
         return None
     if Transition.TERMINATING in s.memory.completed:
         return wait(Blocker.LEAVING, "nothing here is needed any more: Auto Scaling may end this instance")

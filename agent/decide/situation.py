@@ -71,6 +71,13 @@ class Situation:
         return self.memory.fleet if read_at and self.o.now - read_at <= window else None
 
     @property
+    def leaving(self) -> bool:
+        """Auto Scaling is terminating this instance; it never takes that back, so what it said before still holds."""
+        if isinstance(self.o.lifecycle_target, Unknown):
+            return self.memory.leaving_since is not None
+        return self.o.leaving
+
+    @property
     def without_a_cluster(self) -> bool:
         """No quorum has answered for longer than an election takes."""
         since = self.memory.no_quorum_since

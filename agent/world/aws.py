@@ -43,9 +43,11 @@ SLIM_API_VERSIONS = {"ec2": "2016-09-15"}
 
 METHODS = {
     "AbortMultipartUpload": "abort_multipart_upload",
+    "CompleteLifecycleAction": "complete_lifecycle_action",
     "DeleteObject": "delete_object",
     "DescribeAutoScalingGroups": "describe_auto_scaling_groups",
     "DescribeInstances": "describe_instances",
+    "DescribeLifecycleHooks": "describe_lifecycle_hooks",
     "DescribeScalingActivities": "describe_scaling_activities",
     "DescribeWarmPool": "describe_warm_pool",
     "GetBucketLifecycleConfiguration": "get_bucket_lifecycle_configuration",
@@ -54,6 +56,7 @@ METHODS = {
     "ListMultipartUploads": "list_multipart_uploads",
     "ListObjectsV2": "list_objects_v2",
     "PutObject": "put_object",
+    "RecordLifecycleActionHeartbeat": "record_lifecycle_action_heartbeat",
 }
 """Every AWS operation that `call` knows, and boto3's name of it."""
 
@@ -148,7 +151,7 @@ class Aws:
 
     def _answer(self, asked: Asked, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         method = getattr(self._client(asked.service), METHODS[asked.operation])
-        if asked.operation.startswith("Put"):
+        if asked.operation.startswith(("Put", "Complete", "Record")):
             return _with_body(method(**parameters))
         return ONCE_MORE.copy()(lambda: _with_body(method(**parameters)))
 

@@ -15,7 +15,7 @@ import boto3
 import pytest
 
 from agent.model.faults import Refused, Unavailable
-from agent.model.fleet import Fleet, Group, InstanceState
+from agent.model.fleet import Fleet, Group, InstanceState, Transition
 from agent.model.ids import InstanceId
 from agent.model.known import Ignorance
 from agent.world.aws import Aws
@@ -473,3 +473,78 @@ def _warm_pool(instance: str) -> bytes:
     member = f"<member><InstanceId>{instance}</InstanceId><LifecycleState>Warmed:Running</LifecycleState></member>"
     inner = f"<DescribeWarmPoolResult><Instances>{member}</Instances></DescribeWarmPoolResult>"
     return f"<DescribeWarmPoolResponse>{inner}</DescribeWarmPoolResponse>".encode()
+
+
+# ---- lifecycle hooks -----------------------------------------------------------------------------------------------
+
+LET_GO, BEAT = "Action=CompleteLifecycleAction", "Action=RecordLifecycleActionHeartbeat"
+
+
+def with_hooks(ground: Ground) -> Cloud:
+    """The door of the one instance of a group with a hook on each transition. moto does not complete any."""
+    (me,) = ground.group("a", 1)
+    for transition in Transition:
+        asg().put_lifecycle_hook(
+            AutoScalingGroupName=f"{ground.tag}-a",
+            LifecycleHookName=transition.name.lower(),
+            LifecycleTransition=transition,
+        )
+    return ground.door(me)
+
+
+def answered(operation: str) -> bytes:
+    return f"<{operation}Response><{operation}Result/></{operation}Response>".encode()
+
+
+@pytest.mark.parametrize("transition", Transition)
+def test_the_hook_of_one_transition_is_completed(ground: Ground, transition: Transition) -> None:
+    door = with_hooks(ground)
+    ground.gateway.spoil(f"{LET_GO}.*LifecycleHookName={transition.name.lower()}&.*CONTINUE", 200, answered(LET_GO[7:]))
+    door.complete_hook(transition)
+    assert operations() == ["DescribeInstances", "DescribeLifecycleHooks", "CompleteLifecycleAction"]
+
+
+def test_the_terminating_hook_is_kept(ground: Ground) -> None:
+    door = with_hooks(ground)
+    ground.gateway.spoil(f"{BEAT}.*LifecycleHookName=terminating", 200, answered(BEAT[7:]))
+    door.heartbeat_hook()
+    assert operations() == ["DescribeInstances", "DescribeLifecycleHooks", "RecordLifecycleActionHeartbeat"]
+
+
+def test_a_hook_that_is_over_is_no_error(ground: Ground) -> None:
+    """Completed by us when the answer was lost, by somebody else, or by its own time."""
+    door = with_hooks(ground)
+    over = asg_error("ValidationError").replace(
+        b"said the test", b"No active Lifecycle Action found with instance ID i-0"
+    )
+    for action in (LET_GO, BEAT):
+        ground.gateway.spoil(action, 400, over)
+    door.complete_hook(Transition.TERMINATING)
+    door.heartbeat_hook()
+
+
+def test_a_group_without_hooks_and_an_instance_without_a_group_have_nothing_to_complete(ground: Ground) -> None:
+    (me,) = ground.group("a", 1)
+    image = ec2().describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    alone = ec2().run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    for door in (ground.door(me), ground.door(InstanceId(alone))):
+        door.complete_hook(Transition.TERMINATING)
+        door.heartbeat_hook()
+        assert not {"CompleteLifecycleAction", "RecordLifecycleActionHeartbeat"} & set(operations())
+
+
+@pytest.mark.parametrize("action", ["Action=DescribeLifecycleHooks", LET_GO])
+def test_a_hook_that_may_not_be_completed_names_the_statement(ground: Ground, action: str) -> None:
+    door = with_hooks(ground)
+    ground.gateway.spoil(action, 403, asg_error("AccessDenied"))
+    with pytest.raises(Refused, match=f'"Action":"autoscaling:{action[7:]}"'):
+        door.complete_hook(Transition.TERMINATING)
+
+
+def test_an_answer_without_hooks_in_it_and_an_instance_that_is_not_listed_are_no_answer(ground: Ground) -> None:
+    door = with_hooks(ground)
+    ground.gateway.spoil("Action=DescribeLifecycleHooks", 200, answered("DescribeLifecycleHooks"))
+    with pytest.raises(Unavailable, match="is this AWS"):
+        door.complete_hook(Transition.TERMINATING)
+    with pytest.raises(Unavailable, match="does not know this instance"):
+        ground.door(InstanceId("i-0123456789abcdef0")).complete_hook(Transition.TERMINATING)

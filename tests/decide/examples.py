@@ -75,6 +75,10 @@ class Example:
         """What the rules ask for."""
         return decide(self.o, self.memory, self.policy)
 
+    def objections_to(self, action: Action) -> tuple[str, ...]:
+        """To this action, whatever the rules ask for."""
+        return object_to(Decision(action, "because"), self.o, self.memory)
+
     @property
     def carried_out(self) -> Decision:
         """What is done: the decision, or the wait that a veto makes of it."""

@@ -47,9 +47,26 @@ EVERYTHING = tuple(Ask)
 
 
 def asked(example: Example, seconds_ago: float | None = 0.0) -> frozenset[Ask]:
-    """What is asked where all of it was asked so many seconds ago (None: never)."""
+    """What is asked where all of it was asked so many seconds ago (None: never); IMDS is always asked, and near."""
     at = {} if seconds_ago is None else dict.fromkeys(map(str, EVERYTHING), NOW - timedelta(seconds=seconds_ago))
-    return worth_asking(example.o, replace(example.memory, asked_at=at), example.policy)
+    return worth_asking(example.o, replace(example.memory, asked_at=at), example.policy) - {Ask.LIFECYCLE}
+
+
+def test_an_instance_asks_every_few_seconds_whether_it_is_leaving_and_without_data_in_every_round() -> None:
+    for example, every in ((a_healthy_three(seen_by=B), 3), (a_newcomer(), 0.25)):
+        for seconds, due in ((every - 0.1, False), (every, True)):
+            memory = replace(example.memory, asked_at={Ask.LIFECYCLE: NOW - timedelta(seconds=seconds)})
+            assert (Ask.LIFECYCLE in worth_asking(example.o, memory, example.policy)) is due
+
+
+def test_who_is_leaving_looks_at_the_fleet_and_at_the_others() -> None:
+    leaving = a_healthy_three(seen_by=B).remembering(leaving_since=NOW)
+    assert asked(leaving, 2) == {Ask.FLEET, Ask.OTHERS}
+
+
+def test_a_follower_looks_at_the_fleet_once_lest_its_launching_hook_waits() -> None:
+    follower = a_healthy_three(seen_by=B).remembering(fleet=None)
+    assert asked(follower, 60) == {Ask.FLEET}
 
 
 def test_a_healthy_follower_looks_for_a_newer_generation_every_five_minutes_and_for_nothing_else() -> None:
@@ -77,7 +94,7 @@ def test_and_less_often_the_longer_it_is_silent() -> None:
 
 
 def test_at_first_everything_is_asked_that_is_not_at_hand() -> None:
-    """But for the lifecycle, which concerns who has no data, and the others, while our own etcd lists them."""
+    """But for the others, while our own etcd lists them."""
     first = a_healthy_three().remembering(bucket=None, head=None, snapshots=None)
     assert asked(first, None) == {Ask.HEAD, Ask.BUCKET, Ask.FLEET, Ask.SNAPSHOTS}
 
@@ -88,7 +105,7 @@ def test_a_bucket_that_was_judged_is_not_judged_again() -> None:
 
 
 def test_an_empty_disk_asks_for_everything_it_joins_by() -> None:
-    assert asked(a_newcomer().seeing(membership=NOT_ASKED), 3) == {Ask.HEAD, Ask.FLEET, Ask.LIFECYCLE, Ask.OTHERS}
+    assert asked(a_newcomer().seeing(membership=NOT_ASKED), 3) == {Ask.HEAD, Ask.FLEET, Ask.OTHERS}
     assert Ask.FLEET in asked(before_the_first_generation(), 3)
 
 

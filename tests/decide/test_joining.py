@@ -149,9 +149,8 @@ class TestWaiting:
         example = about_to_join().seeing(membership=membership(voter(A), voter(B), learner(E)))
         assert example.action == Wait(Blocker.LEARNER_SLOT)
 
-    @pytest.mark.parametrize("going_to", ["Terminated", "Warmed:Stopped"])
-    def test_an_instance_on_its_way_out_joins_nothing(self, going_to: str) -> None:
-        assert a_newcomer().seeing(lifecycle_target=going_to).action == Wait(Blocker.LEAVING)
+    def test_an_instance_on_its_way_to_a_warm_pool_joins_nothing(self) -> None:
+        assert a_newcomer().seeing(lifecycle_target="Warmed:Stopped").action == Wait(Blocker.LEAVING)
 
     def test_an_unknown_lifecycle_does_not_keep_anybody_out(self) -> None:
         assert about_to_join().seeing(lifecycle_target=TIMEOUT).action == AddLearner(peer(D))

@@ -12,9 +12,11 @@ from agent.model.actions import (
     BeginTask,
     Blocker,
     CallHuman,
+    CompleteHook,
     Decision,
     ExpireSnapshots,
     FileReport,
+    HeartbeatHook,
     Launch,
     Outcome,
     Quarantine,
@@ -25,7 +27,7 @@ from agent.model.actions import (
     Wait,
 )
 from agent.model.disk import Data, Disk, EtcdStopped, Stage
-from agent.model.fleet import InstanceState
+from agent.model.fleet import InstanceState, Transition
 from agent.model.generation import FIRST, Holding, Report
 from agent.model.ids import InstanceId
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
@@ -244,6 +246,24 @@ class TestTheProcess:
         running = Memory(etcd_running_since=NOW)
         memory = remember_result(running, Decision(StopEtcd("fenced"), "x"), Result(Outcome.DONE), NOW)
         assert after(a_healthy_three(), memory, process=EtcdStopped()).etcd_short_lives == 0
+
+
+class TestLeaving:
+    def test_since_when_outlasts_a_silent_imds_and_ends_with_its_word(self) -> None:
+        told = after(a_healthy_three(), Memory(), lifecycle_target="Terminated")
+        assert told.leaving_since == NOW
+        assert after(a_healthy_three(), told, now=LATER, lifecycle_target=TIMEOUT).leaving_since == NOW
+        assert after(a_healthy_three(), told, now=LATER, lifecycle_target="Terminated").leaving_since == NOW
+        assert after(a_healthy_three(), told, now=LATER, lifecycle_target="InService").leaving_since is None
+
+    @pytest.mark.parametrize("outcome", Outcome)
+    def test_hooks_change_nothing_but_what_is_known_of_them(self, outcome: Outcome) -> None:
+        asked = Memory(asked_at={"head": LONG_AGO})
+        beaten = remember_result(asked, Decision(HeartbeatHook(), "x"), Result(outcome), NOW)
+        assert beaten == replace(asked, heartbeat_at=NOW)
+        over = remember_result(asked, Decision(CompleteHook(Transition.TERMINATING), "x"), Result(outcome), NOW)
+        known = frozenset({Transition.TERMINATING}) if outcome is Outcome.DONE else frozenset()
+        assert over == replace(asked, completed=known)
 
 
 class TestSettled:

@@ -1,0 +1,84 @@
+"""Instances come and go by Auto Scaling's hooks all day, and the cluster does not notice."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from agent.lab import members
+from agent.lab.client import Instance, Lab
+from agent.lab.spec import Pace
+from tests.lab.conftest import MakeLab
+from tests.lab.harness import Writer, cluster_ids, leader, wait_until, wait_whole
+from tests.lab.losing import QUICK
+from tests.lab.shelf import Shelf
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+
+PACE = Pace(pending_s=0.1, boot_s=0.2, replacement_s=0.2, agent_restart_s=0.3)
+
+
+@pytest.fixture
+def hooked(make_lab: MakeLab) -> Lab:
+    """Three voters in a group with both hooks."""
+    lab = make_lab(settings=QUICK, pace=PACE, launch_hook_s=120, terminate_hook_s=120)
+    wait_whole(lab, 3)
+    return lab
+
+
+def let_go(lab: Lab, instance: Instance) -> None:
+    """As an instance refresh does that terminates first."""
+    autoscaling = lab.aws("autoscaling")
+    autoscaling.terminate_instance_in_auto_scaling_group(InstanceId=instance.id, ShouldDecrementDesiredCapacity=False)
+
+
+def is_gone(lab: Lab, instance: Instance) -> bool:
+    return instance.id not in {each.id for each in lab.instances()}
+
+
+def longest_gap_s(writer: Writer) -> float:
+    ends = sorted(each.at + each.took_s for each in writer.acknowledged)
+    return max(later - earlier for earlier, later in pairwise(ends))
+
+
+def test_all_three_are_replaced_one_after_another_and_no_client_notices(hooked: Lab) -> None:
+    first = hooked.instances()
+    with Writer(hooked) as writer:
+        for each in sorted(first, key=lambda each: each == leader(hooked)):
+            let_go(hooked, each)
+            wait_until(lambda each=each: is_gone(hooked, each), 60, f"{each.id} to be let go")  # type: ignore[misc]
+            wait_whole(hooked, 3)
+    writer.assert_nothing_lost()
+    assert not {each.id for each in first} & {each.id for each in hooked.instances()}
+    assert Shelf(hooked).head() == 1
+    print(f"longest time without a write: {longest_gap_s(writer):.2f} s, failed: {len(writer.failed)}")  # noqa: T201
+
+
+def test_three_told_to_go_at_once_hand_everything_to_their_replacements(hooked: Lab) -> None:
+    first, cluster = hooked.instances(), cluster_ids(hooked)
+    with Writer(hooked) as writer:
+        for each in first:
+            let_go(hooked, each)
+        wait_until(lambda: all(is_gone(hooked, each) for each in first), 120, "the three to be let go")
+        wait_whole(hooked, 3)
+    writer.assert_nothing_lost()
+    assert cluster_ids(hooked) == cluster
+    assert Shelf(hooked).head() == 1
+
+
+def test_to_zero_and_back_with_a_write_between_each_step(hooked: Lab) -> None:
+    written = []
+    for size in (5, 3, 1, 0, 3):
+        if hooked.instances():
+            key = f"before {size}, {len(written)}"
+            wait_until(lambda: any(members.put(each, key, key) for each in hooked.addresses()), 10, "a write")  # noqa: B023
+            written.append(key)
+        hooked.scale(size)
+        if size:
+            wait_whole(hooked, size, timeout_s=90)
+        else:
+            wait_until(lambda: not hooked.instances(), 90, "the last one to be let go")
+    for address in hooked.addresses():
+        assert [members.get(address, key) for key in written] == written
+    assert Shelf(hooked).head() == 2
