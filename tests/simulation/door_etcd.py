@@ -32,7 +32,7 @@ class SimEtcd(Door):
         reaches = machine is not None and (machine is self.machine or (machine.reachable and self.machine.reachable))
         if machine is None or not machine.running or machine.data is None or not reaches:
             raise Unavailable(Ignorance.UNREACHABLE, f"{endpoint} does not answer")
-        if not machine.answers or machine.data.applied is None:
+        if machine.frozen or not machine.answers or machine.data.applied is None:
             raise Unavailable(Ignorance.TIMEOUT, f"{endpoint} accepts, and answers nothing")
         if machine.data.member in machine.data.lineage.gone:
             raise Unavailable(Ignorance.UNREACHABLE, f"{endpoint} is on its way out")
@@ -94,6 +94,8 @@ class SimEtcd(Door):
         machine = self.sim.at(metrics_url)
         if machine is not self.machine or not machine.running:
             raise Unavailable(Ignorance.UNREACHABLE, f"{metrics_url} does not answer")
+        if machine.frozen:
+            raise Unavailable(Ignorance.TIMEOUT, f"{metrics_url} accepts, and answers nothing")
         return self.sim.raft.leader_of(machine) is not None
 
     def alarms(self, endpoint: ClientUrl) -> tuple[Alarm, ...]:

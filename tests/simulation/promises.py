@@ -29,6 +29,7 @@ from tests.simulation.logs import DataDir, Entry, Lineage, Members, acknowledged
 from tests.simulation.machines import Broken, Machine, number
 
 if TYPE_CHECKING:
+    from tests.simulation.agents import Agent
     from tests.simulation.sim import Sim
 
 
@@ -53,6 +54,12 @@ class Promises:
                 raise Broken(f"{key} was changed or deleted")
         kept = {key: text for key, (text, _) in self.sim.objects.items() if key.startswith("generations/")}
         self.written_once.update(kept)
+
+    def at_effect(self, agent: Agent) -> None:
+        """One effect a round: so there is never more than one change of membership under way from one agent."""
+        if agent.effects:
+            raise Broken(f"{agent.name} has a second effect in one round")
+        agent.effects += 1
 
     # ---- (2) and (3): when a generation is written
 
@@ -183,7 +190,7 @@ class Promises:
             for each in self.sim.machines.values()
             if each.data is not None and each.data.member == entry.id and each.state not in GOING
         ]
-        serving = [each for each in holders if each.running and each.reachable]
+        serving = [each for each in holders if each.speaks and each.reachable]
         if serving and not (entry.is_learner and (blind or self.sim.is_fresh(serving[0]))):
             raise Broken(f"{by} removes {entry}, which serves on {serving[0].id}")
         if any(each.id == entry.name for each in holders) and not entry.is_learner:
