@@ -106,7 +106,6 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     stepped = not isinstance(o.head, Unknown) and o.head != memory.head
     unsettled_since = o.now if stepped else _since(memory.unsettled_since, o.now)
     memory = _begin_anew(memory) if stepped else memory
-    memory = _remember_asking(memory, o)
     memory = _remember_head(memory, o)
     memory = _remember_fleet(memory, o, policy)
     memory = _remember_cluster(memory, o)
@@ -115,6 +114,7 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     memory = _remember_snapshots(memory, o)
     return replace(
         memory,
+        asked_at=_asked_at(memory, o),
         bucket=memory.bucket if isinstance(o.bucket, Unknown) else o.bucket,
         serving_since=_since(memory.serving_since, o.now) if is_settled(o) else None,
         assembling_since=_assembling_since(memory.assembling_since, o),
@@ -186,9 +186,8 @@ def _assembling_since(before: datetime | None, o: Observation) -> datetime | Non
     return _since(before, o.now) if o.head is None else None
 
 
-def _remember_asking(memory: Memory, o: Observation) -> Memory:
-    asked = {name: o.now for name in FIELDS if getattr(o, name) != NOT_ASKED}
-    return replace(memory, asked_at={**memory.asked_at, **asked})
+def _asked_at(memory: Memory, o: Observation) -> dict[str, datetime]:
+    return {**memory.asked_at, **{name: o.now for name in FIELDS if getattr(o, name) != NOT_ASKED}}
 
 
 def _remember_head(memory: Memory, o: Observation) -> Memory:

@@ -4,6 +4,7 @@ lose its answer, or be the last thing that the agent's process does. And the sma
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ class Faults:
     throttled: set[str] = field(default_factory=set)  # doors that want to be asked less often, most of the time
     flaky: float = 0.0  # reads that fail, the own disk's apart
     lost_replies: float = 0.0  # writes that land and whose answer is lost
+    late: float = 0.0  # writes that nobody waits for any more when they land
     storms: float = 0.0  # writes to others that do not land and say so unclearly (503, 409)
     crash_after: int | None = None  # effects until the process dies
     crash_before: int | None = None
@@ -44,6 +46,12 @@ BEHIND_AWS = ("s3", "ec2")
 
 THROTTLED = 0.8
 """How many requests are turned away where there are too many."""
+
+DEADLINE = 5.0
+"""Seconds: gRPC sends nothing of a call whose time is over, however long its process was stopped."""
+
+LATEST = 20.0
+"""Seconds after which a request that its sender has given up is gone from the network, too."""
 
 SETTLED = timedelta(hours=1)
 """EC2 is eventually consistent, and an instance of this age is known to all of it."""
@@ -65,13 +73,15 @@ class Door:
     def machine(self) -> Machine:
         return self.agent.machine
 
-    def knock(self) -> None:
-        """Time for others to act between two requests of ours; and this machine may be gone by then."""
+    def knock(self) -> float:
+        """Time for others to act between two requests of ours, in seconds; and this machine may be gone by then."""
+        began = self.sim.now
         self.sim.meanwhile()
         self._linger()
         self.agent.calls[self.name] += 1
         if not self.agent.alive:
             raise Crash
+        return (self.sim.now - began).total_seconds()
 
     def _linger(self) -> None:
         """The world goes on while this request is slow, or this agent's process is stopped between two requests."""
@@ -105,8 +115,11 @@ class Door:
 
     def write(self, effect: Callable[[], None]) -> None:
         """One effect, which may crash the agent before or after, be lost, or lose its answer."""
-        self.knock()
+        waited = self.knock()
         self.weather()
+        if self.name == "etcd" and waited > DEADLINE:
+            raise Unavailable(Ignorance.TIMEOUT, "etcd: deadline exceeded")
+        self.sim.promises.at_effect(self.agent)
         faults = self.agent.faults
         if faults.crash_before is not None:
             faults.crash_before -= 1
@@ -115,7 +128,9 @@ class Door:
                 raise Crash
         if self.name not in ("host", "workshop") and faults.storms and self.sim.random.random() < faults.storms:
             raise Unavailable(Ignorance.THROTTLED, f"{self.name}: slow down")
-        self.sim.promises.at_effect(self.agent)
+        if self.name in ("s3", "etcd") and faults.late and self.sim.random.random() < faults.late:
+            self.sim.after(self.sim.random.uniform(0.1, LATEST), lambda: self._land(effect))
+            raise Unavailable(Ignorance.TIMEOUT, f"{self.name}: no answer")
         effect()
         if faults.crash_after is not None:
             faults.crash_after -= 1
@@ -124,6 +139,11 @@ class Door:
                 raise Crash
         if self.name != "workshop" and faults.lost_replies and self.sim.random.random() < faults.lost_replies:
             raise Unavailable(Ignorance.TIMEOUT, f"{self.name}: no answer")
+
+    def _land(self, effect: Callable[[], None]) -> None:
+        self.sim.tell(f"a write of {self.agent.name} to {self.name} lands late")
+        with suppress(Refused, Unavailable):
+            effect()
 
 
 class SimClock(Door):

@@ -11,7 +11,8 @@
 5. Never a deletion: records, claims and `formed.json` stay as they were written; a snapshot goes only behind a newer
    sound one of its own generation or a later one, and never the one that the head started from.
 6. The data plane is left alone: etcd is stopped, and data is moved away, only where a newer generation or a quorum
-   has replaced it; it is stopped for its own rescue only where it is lost in truth.
+   has replaced it; it is stopped for its own rescue only where it is lost in truth. A member runs on one instance.
+7. One thing at a time: an agent's round has one effect, so one change of membership is under way from it at most.
 """
 
 from __future__ import annotations
@@ -161,6 +162,13 @@ class Promises:
         return head.seed is not None and head.seed.manifest == name.manifest_key
 
     # ---- (6): the data plane
+
+    def at_start(self, machine: Machine) -> None:
+        """A member runs on one instance."""
+        assert machine.data is not None
+        for other in self.sim.raft.running(machine.data.lineage):
+            if other is not machine and other.data is not None and other.data.member == machine.data.member:
+                raise Broken(f"member {other.data.member} starts on {machine.id}, and runs on {other.id}")
 
     def at_stop(self, machine: Machine) -> None:
         """Fenced, or lost in truth and about to be rescued."""

@@ -86,6 +86,9 @@ def _is_as_it_should_be(sim: Sim, trial: Trial) -> None:
         raise Broken(f"{len(sim.voters())} voters for a desired capacity of {sim.desired}")
     if not trial.fatal and len([each for each in sim.lineages.values() if each.writes]) != 1:
         raise Broken("a majority of the disks survived, and still there was a recovery")
+    lost = set() if trial.fatal else sim.acknowledged() - sim.kept()
+    if lost:
+        raise Broken(f"a majority of the disks survived, and {len(lost)} acknowledged writes did not")
 
 
 def shrink(failed: Ended, play: Callable[[Trial], Ended] = play, tries: int = 60) -> Ended:

@@ -289,6 +289,7 @@ class Sim:
         if machine.data.damaged:
             machine.exit_code = 2
             return
+        self.promises.at_start(machine)
         machine.data.leads, machine.data.applied = False, machine.data.committed
         machine.running, machine.answers, machine.launched_as = True, False, launch.name
 

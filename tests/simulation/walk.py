@@ -27,7 +27,7 @@ from tests.simulation.sim import Sim
 DOORS = ("s3", "ec2", "imds", "etcd")
 
 DOORS_FAIL = ("down", "refuse", "garbled", "throttled")
-REQUESTS_FAIL = ("flaky", "storms", "lost_replies", "tasks_fail")
+REQUESTS_FAIL = ("flaky", "storms", "lost_replies", "late", "tasks_fail")
 
 FAULTS = {
     "reboot": 2,
@@ -40,8 +40,10 @@ FAULTS = {
     "crash": 4,
     "stop": 2,
     "isolate": 3,
+    "partition": 1,
     "lose": 3,
     "wipe": 3,
+    "move_volume": 1,
     "set_clock": 1,
     "bad_weather": 5,
     "odd_listings": 3,
@@ -70,9 +72,9 @@ MOMENTS = (
 )
 """Rules in the middle of whose business a fault hurts most."""
 
-PAUSES = (0.2, 2, 20, 200)
+PAUSES = {0.2: 100, 2: 100, 20: 100, 200: 100, 5000: 1}
 WHILES = (3, 30, 120, 600)
-"""Seconds, at most: between two steps, and until a fault ends by itself."""
+"""Seconds, at most: between two steps (with weights), and until a fault ends by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def draw(chance: random.Random, length: int = 20) -> tuple[Step, ...]:
         Step(
             fault,
             chance.getrandbits(32),
-            chance.choice(PAUSES) * chance.random(),
+            chance.choices(list(PAUSES), weights=list(PAUSES.values()))[0] * chance.random(),
             chance.choice(MOMENTS) if chance.random() < 0.3 else "",
         )
         for fault in faults
@@ -154,6 +156,7 @@ class Walk:
         for agent in self.sim.agents.values():
             agent.faults, agent.at_crash = Faults(), lambda: None
             agent.cloud.see_clearly()
+        self.sim.ended_by_group.update(self._ended())
         self.sim.desired = self.sim.desired or 3
         self.fill()
         self.sim.tell("all faults have ended")
@@ -282,6 +285,19 @@ class Walk:
         self.sim.isolate(name)
         self.for_a_while(lambda: self.sim.heal(name))
 
+    def partition(self) -> None:
+        """Some of them lose everybody else at once, and find them again at once."""
+        there = self.machines()
+        cut = [each.id for each in self.random.sample(there, self.random.randint(1, len(there)))]
+
+        def mend() -> None:
+            for name in cut:
+                self.sim.heal(name)
+
+        for name in cut:
+            self.sim.isolate(name)
+        self.for_a_while(mend)
+
     def lose(self) -> None:
         self._replace(self.anybody(), promptly=self.random.random() < 0.8)
 
@@ -310,6 +326,11 @@ class Walk:
         machine = self.anybody()
         if self.may_lose(machine):
             self.sim.reboot(machine.id, wipe=True, after=self.random.uniform(0, 30))
+
+    def move_volume(self) -> None:
+        """An instance ends, and its disk goes on in another one."""
+        machine = self.anybody()
+        self.sim.move_volume(machine.id, self.sim.launch(after=self.random.uniform(1, 10)))
 
     def set_clock(self) -> None:
         """An instance whose clock is an hour off, or right again; its agent starts with it."""
@@ -351,25 +372,34 @@ class Walk:
         self.for_a_while(clear_up)
 
     def odd_listings(self) -> None:
-        """What EC2 tells one agent is old, or lacks some instances."""
-        agent, hidden = self.some_agent(), self.anybody().id
-        if agent is None:
-            return
-        kind = self.random.choice(("hidden", "lag", "partial"))
-        if kind == "hidden":
-            agent.cloud.hidden.add(hidden)
-        elif kind == "lag":
-            agent.cloud.lag = self.random.choice((10, 60, 300))
-        else:
-            agent.cloud.partial = self.random.choice((0.1, 0.5))
-        self.sim.tell(f"EC2's listings for {agent.name}: {kind} {hidden if kind == 'hidden' else ''}")
-        self.for_a_while(agent.cloud.see_clearly)
+        """What EC2 tells one agent, or all of them, is old, or lacks some instances."""
+        hidden, kind = self.anybody().id, self.random.choice(("hidden", "lag", "partial"))
+        lag, partial = self.random.choice((10, 60, 300)), self.random.choice((0.1, 0.5))
+        agents = self._one_or_all()
+        for agent in agents:
+            if kind == "hidden":
+                agent.cloud.hidden.add(hidden)
+            elif kind == "lag":
+                agent.cloud.lag = lag
+            else:
+                agent.cloud.partial = partial
+            self.for_a_while(agent.cloud.see_clearly)
+        names = ", ".join(each.name for each in agents)
+        self.sim.tell(f"EC2's listings for {names}: {kind} {hidden if kind == 'hidden' else ''}")
+
+    def _one_or_all(self) -> list[Agent]:
+        if self.random.random() < 0.3:
+            return list(self.sim.agents.values())
+        return [each for each in (self.some_agent(),) if each is not None]
 
     def forget(self) -> None:
-        """EC2 forgets what ended, though its group's activities do not."""
-        ended = [name for name, each in self.sim.machines.items() if each.state is InstanceState.TERMINATED]
-        self.sim.forgotten.update(ended)
-        self.sim.ended_by_group.update(ended)
+        """EC2 forgets what ended, though its group's activities mostly do not."""
+        self.sim.forgotten.update(self._ended())
+        if self.random.random() < 0.7:
+            self.sim.ended_by_group.update(self._ended())
+
+    def _ended(self) -> list[InstanceId]:
+        return [name for name, each in self.sim.machines.items() if each.state is InstanceState.TERMINATED]
 
     # ---- the group
 
