@@ -93,6 +93,14 @@ demo: setup ## a cluster forms, loses its leader, grows, loses its majority: in 
 	@$(MAKE) etcd
 	@$(BIN)/etcd-asg-agent lab demo
 
+SEEDS ?= 1000
+FIRST ?= 0
+JOBS ?= 2
+
+.PHONY: simulate
+simulate: setup ## SEEDS=1000 FIRST=0 JOBS=2: whole fleets in virtual time, each seed a walk through faults
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS)
+
 .PHONY: bench
 bench: setup ## how fast it forms, replaces and promotes, beside bare etcd
 	@$(MAKE) etcd

@@ -21,7 +21,6 @@ from agent.model.actions import (
     FileReport,
     HeartbeatHook,
     MarkBad,
-    MembershipChange,
     MoveLeader,
     Outcome,
     PromoteMember,
@@ -40,11 +39,13 @@ from agent.model.actions import (
 )
 from agent.model.cluster import Membership
 from agent.model.faults import Refused, Unavailable
+from agent.model.ids import MemberId
 from agent.model.observation import Observation
 from agent.world.doors import Bucket, Etcd, Host, World
 
 DONE = Result(Outcome.DONE)
 
+ToTheCluster = AddLearner | PromoteMember | UpdatePeerUrl | MoveLeader | Disarm
 InTheBucket = FileReport | CreateGeneration | WriteClaim | WriteFormed | MarkBad | ExpireSnapshots
 
 
@@ -66,7 +67,9 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
             return _write(world.bucket, action)
         case StampIdentity() | StartEtcd() | StopEtcd() | Quarantine() | PutInPlace():
             return _done(lambda: _prepare(world.host, action))
-        case AddLearner() | PromoteMember() | RemoveMember() | UpdatePeerUrl() | MoveLeader() | Disarm():
+        case RemoveMember(member=member):
+            return _remove(world.etcd, member, o)
+        case AddLearner() | PromoteMember() | UpdatePeerUrl() | MoveLeader() | Disarm():
             return _done(lambda: _change(world.etcd, action, o))
         case CompleteHook(transition=transition):
             return _done(lambda: world.cloud.complete_hook(transition))
@@ -114,7 +117,19 @@ def _prepare(host: Host, action: StampIdentity | StartEtcd | StopEtcd | Quaranti
             assert_never(action)
 
 
-def _change(etcd: Etcd, action: MembershipChange | MoveLeader | Disarm, o: Observation) -> None:
+def _remove(etcd: Etcd, member: MemberId, o: Observation) -> Result:
+    """Of the entry that was judged: one that moved, started or got a vote since then is another case.
+
+    etcd removes by ID, whatever the entry says by now; and a round may have waited long for AWS after it read the list.
+    """
+    assert isinstance(o.membership, Membership), "no membership change without a list (objections)"
+    endpoint = o.membership.via
+    if etcd.membership(endpoint).find(member) != o.membership.find(member):
+        return Result(Outcome.STALE, "its entry has changed since it was judged")
+    return _done(lambda: etcd.remove(endpoint, member))
+
+
+def _change(etcd: Etcd, action: ToTheCluster, o: Observation) -> None:
     """The cluster's membership, through the member that the list was read from: a quorum stands behind it."""
     assert isinstance(o.membership, Membership), "no membership change without a list (objections)"
     endpoint = o.membership.via
@@ -123,8 +138,6 @@ def _change(etcd: Etcd, action: MembershipChange | MoveLeader | Disarm, o: Obser
             etcd.add_learner(endpoint, url)
         case PromoteMember(member=member):
             etcd.promote(endpoint, member)
-        case RemoveMember(member=member):
-            etcd.remove(endpoint, member)
         case UpdatePeerUrl(member=member, peer_url=url):
             etcd.update_peer_url(endpoint, member, url)
         case MoveLeader(to=member):

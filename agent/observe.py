@@ -63,23 +63,29 @@ def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation
 def _near(world: World, me: Me, policy: Policy) -> Observation:
     """Our own disk, process and etcd; costs no request that leaves the instance, but for a quorum's read."""
     process = ask(world.host.process)
-    near = Observation(
-        now=world.clock.now(),
-        nonce=world.clock.nonce(),
+    now, nonce = world.clock.now(), world.clock.nonce()
+    disk, etcd_version, work = ask(world.host.disk), ask(world.host.etcd_version), world.workshop.state()
+    local: MemberStatus | Unknown = NOT_ASKED
+    leader_seen: bool | Unknown = False
+    membership: Membership | Unknown = NOT_ASKED
+    if isinstance(process, EtcdRunning):
+        endpoint = policy.client_url(me.private_ip)
+        local = ask(lambda: world.etcd.status(endpoint))
+        leader_seen = _leader_seen(world, local, policy.metrics_url(me.private_ip))
+        if isinstance(local, MemberStatus) and not local.is_learner and local.leader is not None:
+            membership = ask(lambda: world.etcd.membership(endpoint))
+    return Observation(
+        now=now,
+        nonce=nonce,
         me=me,
-        disk=ask(world.host.disk),
-        etcd_version=ask(world.host.etcd_version),
+        disk=disk,
+        etcd_version=etcd_version,
         process=process,
-        work=world.workshop.state(),
+        work=work,
+        local=local,
+        leader_seen=leader_seen,
+        membership=membership,
     )
-    if not isinstance(process, EtcdRunning):
-        return replace(near, leader_seen=False)
-    endpoint = policy.client_url(me.private_ip)
-    local = ask(lambda: world.etcd.status(endpoint))
-    near = replace(near, local=local, leader_seen=_leader_seen(world, local, policy.metrics_url(me.private_ip)))
-    if not isinstance(local, MemberStatus) or local.is_learner or local.leader is None:
-        return near
-    return replace(near, membership=ask(lambda: world.etcd.membership(endpoint)))
 
 
 def _leader_seen(world: World, local: MemberStatus | Unknown, metrics_url: str) -> bool | Unknown:
@@ -189,11 +195,12 @@ def _with_others(world: World, o: Observation, memory: Memory, policy: Policy) -
     """The other members' status; and the member list through one of them where our own etcd gives none."""
     endpoints = _endpoints(o, memory, policy)
     statuses = world.etcd.statuses(endpoints) if endpoints else {}  # a list of ghosts has nobody to ask
-    if _somebody_sees_a_leader(statuses, _cluster_id(o, memory)):
-        o = replace(o, leader_seen=True)
-    if isinstance(o.membership, Unknown):
-        o = replace(o, membership=_membership_through(world, o, memory, statuses))
-    return replace(o, answers=_answers(o, statuses))
+    seen = _somebody_sees_a_leader(statuses, _cluster_id(o, memory))
+    membership = o.membership
+    if isinstance(membership, Unknown):
+        membership = _membership_through(world, o, memory, statuses)
+    answers = _answers(o.local, membership, statuses)
+    return replace(o, leader_seen=seen or o.leader_seen, membership=membership, answers=answers)
 
 
 def _somebody_sees_a_leader(statuses: Statuses, ours: ClusterId | None) -> bool:
@@ -245,15 +252,13 @@ def _cluster_id(o: Observation, memory: Memory) -> ClusterId | None:
     return None if formed is None else formed.cluster_id
 
 
-def _answers(o: Observation, statuses: Statuses) -> Answers:
+def _answers(local: MemberStatus | Unknown, membership: Membership | Unknown, statuses: Statuses) -> Answers:
     """By member: what those of the list said, and Unknown for those who said nothing."""
-    said = [each for each in statuses.values() if isinstance(each, MemberStatus)]
-    if isinstance(o.local, MemberStatus):
-        said.append(o.local)
-    if isinstance(o.membership, Unknown):
+    said = [each for each in (*statuses.values(), local) if isinstance(each, MemberStatus)]
+    if isinstance(membership, Unknown):
         return Answers()
     silent = Unknown(Ignorance.UNREACHABLE, "did not answer Status")
-    by_id: dict[MemberId, MemberStatus | Unknown] = {each.id: silent for each in o.membership.members}
-    cluster = o.membership.cluster_id
+    by_id: dict[MemberId, MemberStatus | Unknown] = {each.id: silent for each in membership.members}
+    cluster = membership.cluster_id
     by_id.update({each.member_id: each for each in said if each.cluster_id == cluster and each.member_id in by_id})
     return Answers(by_id)

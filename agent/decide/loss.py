@@ -49,6 +49,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from agent.model.cluster import quorum_of
@@ -112,7 +113,7 @@ def judge_loss(o: Observation, memory: Memory, policy: Policy) -> Lost | NotProv
 # ---- the facts ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Facts:
     """What was read in this round, all of it known."""
 
@@ -125,18 +126,18 @@ class _Facts:
     filed: tuple[FiledReport, ...]
     written_off: frozenset[InstanceId]
 
-    @property
+    @cached_property
     def fresh(self) -> dict[InstanceId, Report]:
         """Who speaks now: neither ended nor written off."""
         most = self.policy.report_max_age.total_seconds()
         lately = [each.report for each in self.filed if each.age_seconds <= most]
         return {each.instance: each for each in lately if self.end_of(each.instance) is None and not self.off(each)}
 
-    @property
+    @cached_property
     def holders(self) -> tuple[Report, ...]:
         return tuple(each for each in self.fresh.values() if each.data is not Holding.NONE)
 
-    @property
+    @cached_property
     def told_by_data(self) -> bool:
         """Somebody's data says who the members are; where nobody's does, the founders may all be out there."""
         return any(each.members for each in self.holders)

@@ -99,6 +99,8 @@ class Memory:
     """How often in a row etcd ended soon after its start."""
 
 
+FIELDS = tuple(each.name for each in fields(Observation))
+
 SHORT_LIFE_SECONDS = 30
 
 PROVEN_LOST = "recover"
@@ -110,7 +112,6 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     stepped = not isinstance(o.head, Unknown) and o.head != memory.head
     unsettled_since = o.now if stepped else _since(memory.unsettled_since, o.now)
     memory = _begin_anew(memory) if stepped else memory
-    memory = _remember_asking(memory, o)
     memory = _remember_head(memory, o)
     memory = _remember_fleet(memory, o, policy)
     memory = _remember_cluster(memory, o)
@@ -119,6 +120,7 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     memory = _remember_snapshots(memory, o)
     return replace(
         memory,
+        asked_at=_asked_at(memory, o),
         bucket=memory.bucket if isinstance(o.bucket, Unknown) else o.bucket,
         leaving_since=memory.leaving_since
         if isinstance(o.lifecycle_target, Unknown)
@@ -199,9 +201,8 @@ def _assembling_since(before: datetime | None, o: Observation) -> datetime | Non
     return _since(before, o.now) if o.head is None else None
 
 
-def _remember_asking(memory: Memory, o: Observation) -> Memory:
-    asked = {each.name: o.now for each in fields(o) if getattr(o, each.name) != NOT_ASKED}
-    return replace(memory, asked_at={**memory.asked_at, **asked})
+def _asked_at(memory: Memory, o: Observation) -> dict[str, datetime]:
+    return {**memory.asked_at, **{name: o.now for name in FIELDS if getattr(o, name) != NOT_ASKED}}
 
 
 def _remember_head(memory: Memory, o: Observation) -> Memory:
@@ -209,6 +210,8 @@ def _remember_head(memory: Memory, o: Observation) -> Memory:
     formed = memory.formed if head == memory.head else None
     if not isinstance(o.formed, Unknown) and not isinstance(o.head, Unknown):
         formed = o.formed
+    if head == memory.head and formed == memory.formed:
+        return memory
     return replace(memory, head=head, formed=formed)
 
 
@@ -264,6 +267,8 @@ def _learners(memory: Memory, membership: Membership, answers: Answers, now: dat
 def _remember_loss(memory: Memory, o: Observation) -> Memory:
     """Since when there is no leader, and whom EC2 must be asked about before the generation may be called lost."""
     if not isinstance(o.membership, Unknown) or o.leader_seen is True:
+        if (memory.leaderless_since, memory.named_since, memory.proven_lost_at) == (None, {}, None):
+            return memory
         return replace(memory, leaderless_since=None, named_since={}, proven_lost=None, proven_lost_at=None)
     cannot_tell = isinstance(o.leader_seen, Unknown) or isinstance(o.process, Unknown)
     since = memory.leaderless_since if cannot_tell else _since(memory.leaderless_since, o.now)
@@ -332,6 +337,8 @@ def _remember_process(memory: Memory, o: Observation) -> Memory:
             since = _since(memory.etcd_running_since, o.now)
             long_lived = (o.now - since).total_seconds() >= SHORT_LIFE_SECONDS
             lives = 0 if long_lived else memory.etcd_short_lives
+            if (since, lives) == (memory.etcd_running_since, memory.etcd_short_lives):
+                return memory
             return replace(memory, etcd_running_since=since, etcd_short_lives=lives)
         case EtcdStopped() if memory.etcd_running_since is not None:
             lives = memory.etcd_short_lives + 1

@@ -68,7 +68,7 @@ def test_three_told_to_go_at_once_hand_everything_to_their_replacements(hooked: 
 
 
 def test_to_zero_and_back_with_a_write_between_each_step(hooked: Lab) -> None:
-    written = []
+    written: list[str] = []
     for size in (5, 3, 1, 0, 3):
         if hooked.instances():
             key = f"before {size}, {len(written)}"

@@ -33,6 +33,7 @@ class Agent:
         self.memory, self.wakes_at = Memory(), sim.now + timedelta(seconds=after)
         self.last: Round | None = None
         self.faults = sim.weather()
+        self.effects = 0  # of this round
         self.calls: Counter[str] = Counter()  # requests by door
         self.at_crash: Callable[[], None] = lambda: None
         self.policy = Policy(cluster="prod", groups_interval=timedelta(seconds=30))
@@ -73,15 +74,20 @@ class Agent:
         try:
             live()
         except Crash:
-            self.sim.tell(f"the agent of {self.name} dies")
-            self.memory, self.wakes_at = Memory(), self.sim.now + timedelta(seconds=1)
-            self._open_doors()
-            self.at_crash()
+            if self.alive:
+                self._begin_anew()
         finally:
             self.sim.in_turn.remove(self)
         self.sim.check()
 
+    def _begin_anew(self) -> None:
+        self.sim.tell(f"the agent of {self.name} dies")
+        self.memory, self.wakes_at = Memory(), self.sim.now + timedelta(seconds=1)
+        self._open_doors()
+        self.at_crash()
+
     def _round(self) -> None:
+        self.effects = 0
         self.last = play(self.world, self.world.metadata.me(), self.memory, self.policy)
         self.memory = self.last.memory
         self.wakes_at = self.sim.now + self.last.pause * (1 + self.sim.random.random() / 4)
@@ -90,3 +96,4 @@ class Agent:
             f"{self.name} {decision.rule}: {type(decision.action).__name__}"
             f" ({decision.because}) -> {result.outcome} {result.detail}"
         )
+        self.sim.after_round(decision.rule)

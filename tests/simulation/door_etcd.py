@@ -32,7 +32,7 @@ class SimEtcd(Door):
         reaches = machine is not None and (machine is self.machine or (machine.reachable and self.machine.reachable))
         if machine is None or not machine.running or machine.data is None or not reaches:
             raise Unavailable(Ignorance.UNREACHABLE, f"{endpoint} does not answer")
-        if not machine.answers or machine.data.applied is None:
+        if machine.frozen or not machine.answers or machine.data.applied is None:
             raise Unavailable(Ignorance.TIMEOUT, f"{endpoint} accepts, and answers nothing")
         if machine.data.member in machine.data.lineage.gone:
             raise Unavailable(Ignorance.UNREACHABLE, f"{endpoint} is on its way out")
@@ -94,6 +94,8 @@ class SimEtcd(Door):
         machine = self.sim.at(metrics_url)
         if machine is not self.machine or not machine.running:
             raise Unavailable(Ignorance.UNREACHABLE, f"{metrics_url} does not answer")
+        if machine.frozen:
+            raise Unavailable(Ignorance.TIMEOUT, f"{metrics_url} accepts, and answers nothing")
         return self.sim.raft.leader_of(machine) is not None
 
     def alarms(self, endpoint: ClientUrl) -> tuple[Alarm, ...]:
@@ -167,6 +169,16 @@ class SimEtcd(Door):
             lineage.gone.add(member)
 
         self._change(endpoint, change)
+
+    def move_leader(self, endpoint: ClientUrl, to: MemberId) -> None:
+        def effect() -> None:
+            machine, _, _ = self._target(endpoint)
+            leader, _ = self._leader(endpoint)
+            if leader is not machine:
+                raise Refused("etcdserver: not leader")
+            self.sim.raft.move_leader(leader, to)
+
+        self.write(effect)
 
     def update_peer_url(self, endpoint: ClientUrl, member: MemberId, peer_url: PeerUrl) -> None:
         def change(lineage: Lineage, members: dict[MemberId, Member]) -> None:

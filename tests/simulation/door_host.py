@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from agent.model.actions import Launch
 from agent.model.disk import Disk, EtcdProcess, EtcdRunning, EtcdStopped, Identity
 from agent.model.faults import Refused, Unavailable
 from agent.model.ids import Nonce
 from agent.model.known import Ignorance
-from agent.model.members import Damaged, LogPosition, Survey
+from agent.model.members import Damaged, LogPosition, MemberEntry, Survey
 from agent.model.snapshot import DrillRecord, DrillResult, Manifest, Origin, Rescued, SnapshotName
 from agent.model.work import Drill, Ended, FetchSeed, Idle, RescueLog, RestoreSeed, TakeSnapshot, Task, Work, Working
 from tests.simulation.door_etcd import entry_of
 from tests.simulation.doors import Door
-from tests.simulation.logs import DataDir, Entry
+from tests.simulation.logs import DataDir, Entry, voters_in
 from tests.simulation.machines import Broken, Crash, number
 from tests.simulation.promises import holding
 
@@ -56,11 +56,11 @@ class SimHost(Door):
             raise Refused("there is no data")
         if data.damaged:
             return Damaged(data.damaged)
-        members = tuple(entry_of(each) for _, each in sorted(data.members.items()))
-        committed = 0 if data.committed is None else data.committed.index
-        position = LogPosition(*data.position, committed, pending_changes=data.pending)
-        revision = 0 if data.applied is None else data.applied.revision
-        return Survey(data.lineage.cluster_id, data.member, members, position, revision)
+        known, noted = data.known, data.earlier if self.machine.running else data.committed
+        position = LogPosition(*data.position, 0 if known is None else known.index)
+        revision = max((each.revision for each in (data.applied, data.stored) if each is not None), default=0)
+        after_a_restart = () if voters_in(noted) == voters_in(known) else _entries(noted)
+        return Survey(data.lineage.cluster_id, data.member, _entries(known), position, revision, after_a_restart)
 
     def can_bump_revisions(self) -> bool:
         self.read()
@@ -92,6 +92,10 @@ class SimHost(Door):
         self.write(effect)
 
 
+def _entries(entry: Entry | None) -> tuple[MemberEntry, ...]:
+    return () if entry is None else tuple(entry_of(each) for _, each in sorted(entry.members.items()))
+
+
 class Final(Exception):
     """A definite no, which the same task would meet again."""
 
@@ -118,7 +122,7 @@ class SimWorkshop(Door):
         def effect() -> None:
             if isinstance(self.work, Working):
                 raise Refused(f"{type(self.work.task).__name__} is under way")
-            self.work, self.steps = Working(task, self.sim.now), self._steps(task)
+            self.work, self.steps = Working(task, self._now()), self._steps(task)
             self.due = self.sim.now + timedelta(seconds=self._pause())
 
         self.write(effect)
@@ -132,12 +136,12 @@ class SimWorkshop(Door):
             self._fate()
             self.due = self.sim.now + timedelta(seconds=next(self.steps))
         except StopIteration as done:
-            self._end(Ended(task, since, self.sim.now, manifest=done.value))
+            self._end(Ended(task, since, self._now(), manifest=done.value))
         except Unavailable as trouble:
-            self._end(Ended(task, since, self.sim.now, trouble.unknown))
+            self._end(Ended(task, since, self._now(), trouble.unknown))
         except Final as trouble:
             unknown = Refused(str(trouble)).unknown
-            self._end(Ended(task, since, self.sim.now, unknown, final=True))
+            self._end(Ended(task, since, self._now(), unknown, final=True))
 
     def _end(self, ended: Ended) -> None:
         self.work, self.steps = ended, None
@@ -153,6 +157,9 @@ class SimWorkshop(Door):
                 raise Crash
         if faults.tasks_fail and self.sim.random.random() < faults.tasks_fail:
             raise Unavailable(Ignorance.TIMEOUT, "the task was interrupted")
+
+    def _now(self) -> datetime:
+        return self.agent.world.clock.now()
 
     def _pause(self) -> float:
         return self.sim.random.uniform(0.1, 3)
@@ -220,7 +227,7 @@ class SimWorkshop(Door):
         return self.machine.data
 
     def _upload(self, data: DataDir, content: Entry, generation: int, origin: Origin, rescued: Rescued | None) -> Steps:
-        name = SnapshotName(generation, content.revision, self.sim.now.replace(microsecond=0))  # type: ignore[arg-type]
+        name = SnapshotName(generation, content.revision, self._now().replace(microsecond=0))  # type: ignore[arg-type]
         sha256 = f"{number(name, self.agent.name, data.lineage.cluster_id, content.position):064x}"
         self.sim.contents[sha256] = content
         self.sim.alarmed[sha256] = frozenset(data.lineage.alarms)

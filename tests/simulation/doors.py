@@ -4,12 +4,13 @@ lose its answer, or be the last thing that the agent's process does. And the sma
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from agent.model.faults import Refused, Unavailable
-from agent.model.fleet import Fleet, Instance, InstanceState
+from agent.model.fleet import Fleet, Instance, InstanceState, Transition
 from agent.model.ids import InstanceId, Nonce, PeerUrl
 from agent.model.known import Ignorance
 from agent.model.observation import Me
@@ -27,13 +28,33 @@ class Faults:
     refuse: set[str] = field(default_factory=set)  # doors that answer with a definite no
     down: set[str] = field(default_factory=set)  # doors that do not answer
     garbled: set[str] = field(default_factory=set)  # doors whose answers make no sense
+    throttled: set[str] = field(default_factory=set)  # doors that want to be asked less often, most of the time
     flaky: float = 0.0  # reads that fail, the own disk's apart
     lost_replies: float = 0.0  # writes that land and whose answer is lost
+    late: float = 0.0  # writes that nobody waits for any more when they land
     storms: float = 0.0  # writes to others that do not land and say so unclearly (503, 409)
     crash_after: int | None = None  # effects until the process dies
     crash_before: int | None = None
     die_at_step: int | None = None  # steps of a task until the process dies
     tasks_fail: float = 0.0  # steps of tasks that fail, in a way that may pass
+    slow: float = 0.0  # seconds, at most, that a request to AWS takes
+    pause_after: int | None = None  # requests until the process is stopped for a while, and goes on with what it saw
+    pause: float = 0.0  # seconds
+
+
+BEHIND_AWS = ("s3", "ec2")
+
+THROTTLED = 0.8
+"""How many requests are turned away where there are too many."""
+
+DEADLINE = 5.0
+"""Seconds: gRPC sends nothing of a call whose time is over, however long its process was stopped."""
+
+LATEST = 20.0
+"""Seconds after which a request that its sender has given up is gone from the network, too."""
+
+SETTLED = timedelta(hours=1)
+"""EC2 is eventually consistent, and an instance of this age is known to all of it."""
 
 
 class Door:
@@ -52,12 +73,27 @@ class Door:
     def machine(self) -> Machine:
         return self.agent.machine
 
-    def knock(self) -> None:
-        """Time for others to act between two requests of ours; and this machine may be gone by then."""
+    def knock(self) -> float:
+        """Time for others to act between two requests of ours, in seconds; and this machine may be gone by then."""
+        began = self.sim.now
         self.sim.meanwhile()
+        self._linger()
         self.agent.calls[self.name] += 1
         if not self.agent.alive:
             raise Crash
+        return (self.sim.now - began).total_seconds()
+
+    def _linger(self) -> None:
+        """The world goes on while this request is slow, or this agent's process is stopped between two requests."""
+        faults = self.agent.faults
+        if faults.pause_after is not None:
+            faults.pause_after -= 1
+            if faults.pause_after < 0:
+                faults.pause_after = None
+                self.sim.tell(f"the agent of {self.agent.name} is stopped for {faults.pause:.0f} s, before {self.name}")
+                self.sim.go_on_without(self.agent, faults.pause)
+        if faults.slow and self.name in BEHIND_AWS:
+            self.sim.go_on_without(self.agent, self.sim.random.uniform(0, faults.slow))
 
     def read(self) -> None:
         self.knock()
@@ -74,11 +110,16 @@ class Door:
             raise Refused(f"{self.name} denies access")
         if self.name in faults.garbled:
             raise Unavailable(Ignorance.MALFORMED, f"{self.name} talks nonsense")
+        if self.name in faults.throttled and self.sim.random.random() < THROTTLED:
+            raise Unavailable(Ignorance.THROTTLED, f"{self.name}: slow down")
 
     def write(self, effect: Callable[[], None]) -> None:
         """One effect, which may crash the agent before or after, be lost, or lose its answer."""
-        self.knock()
+        waited = self.knock()
         self.weather()
+        if self.name == "etcd" and waited > DEADLINE:
+            raise Unavailable(Ignorance.TIMEOUT, "etcd: deadline exceeded")
+        self.sim.promises.at_effect(self.agent)
         faults = self.agent.faults
         if faults.crash_before is not None:
             faults.crash_before -= 1
@@ -87,6 +128,9 @@ class Door:
                 raise Crash
         if self.name not in ("host", "workshop") and faults.storms and self.sim.random.random() < faults.storms:
             raise Unavailable(Ignorance.THROTTLED, f"{self.name}: slow down")
+        if self.name in ("s3", "etcd") and faults.late and self.sim.random.random() < faults.late:
+            self.sim.after(self.sim.random.uniform(0.1, LATEST), lambda: self._land(effect))
+            raise Unavailable(Ignorance.TIMEOUT, f"{self.name}: no answer")
         effect()
         if faults.crash_after is not None:
             faults.crash_after -= 1
@@ -96,10 +140,15 @@ class Door:
         if self.name != "workshop" and faults.lost_replies and self.sim.random.random() < faults.lost_replies:
             raise Unavailable(Ignorance.TIMEOUT, f"{self.name}: no answer")
 
+    def _land(self, effect: Callable[[], None]) -> None:
+        self.sim.tell(f"a write of {self.agent.name} to {self.name} lands late")
+        with suppress(Refused, Unavailable):
+            effect()
+
 
 class SimClock(Door):
     def now(self) -> datetime:
-        return self.sim.now
+        return self.sim.now + self.machine.skew
 
     def sleep(self, duration: timedelta) -> None:
         raise AssertionError("rounds are scheduled, they do not sleep")
@@ -120,6 +169,8 @@ class SimMetadata(Door):
 
     def target_lifecycle_state(self) -> str | None:
         self.read()
+        if self.machine.lifecycle is None:
+            return None
         return "Terminated" if self.machine.lifecycle.startswith("Terminating") else "InService"
 
 
@@ -134,16 +185,50 @@ class SimCloud(Door):
         self.denied: set[InstanceId] = set()  # EC2 answers, and says that it knows no such instance
         self.groups_unseen = False  # Auto Scaling lists no group
         self.frozen: Fleet | None = None  # an old answer, given again and again
+        self.lag = 0.0  # seconds for which an answer is given again
+        self.partial = 0.0  # how likely an instance is missing from one answer, and the young ones are denied
+        self._last: Fleet | None = None
+        self._read_at = self.sim.now
 
     def fleet(self, also: frozenset[InstanceId], desired_capacity_too: bool) -> Fleet:
         self.read()
         if self.frozen is not None:
             return self.frozen
+        if self._last is None or (self.sim.now - self._read_at).total_seconds() >= self.lag:
+            self._last, self._read_at = self._answer(also), self.sim.now
+        if self.agent.name in self.hidden:
+            raise Unavailable(Ignorance.MALFORMED, "the listing does not contain this instance")
+        return self._last
+
+    def complete_hook(self, transition: Transition) -> None:
+        def effect() -> None:
+            if transition is Transition.TERMINATING:
+                self.sim.complete_hook(self.agent.name)
+
+        self.write(effect)
+
+    def heartbeat_hook(self) -> None:
+        self.write(lambda: None)
+
+    def see_clearly(self) -> None:
+        """Answers are complete and of now."""
+        self.hidden, self.denied, self.frozen = set(), set(), None
+        self.groups_unseen, self.lag, self.partial = False, 0.0, 0.0
+
+    def _answer(self, also: frozenset[InstanceId]) -> Fleet:
         known = {name: each for name, each in sorted(self.sim.machines.items()) if name not in self.sim.forgotten}
-        shown = [each for name, each in known.items() if name not in self.hidden | self.denied]
+        missing = {name for name in known if self._is_missed(name)}
+        denied = self.denied | {name for name in missing if self.sim.now - known[name].launched_at < SETTLED}
+        found_by_id = (also & missing) - denied
+        shown = [each for name, each in known.items() if name not in (self.hidden | denied | missing) - found_by_id]
         groups = () if self.groups_unseen else self.sim.groups()
-        unheard_of = (also - set(known)) | (also & self.denied)
+        unheard_of = (also - set(known)) | (also & denied)
         return Fleet(tuple(map(self._instance, shown)), groups, unheard_of, frozenset(also & self.sim.ended_by_group))
+
+    def _is_missed(self, name: InstanceId) -> bool:
+        if not self.partial or name == self.agent.name:
+            return False
+        return self.sim.random.random() < self.partial
 
     def _instance(self, machine: Machine) -> Instance:
         return Instance(

@@ -49,9 +49,9 @@ def acknowledged(log: Entry | None) -> set[Entry]:
     return {each for each in history(log) if each.acknowledged}
 
 
-def changes(members: Members) -> set[tuple[MemberId, bool]]:
-    """What a membership change changes, as raft sees it: who is there, and who has a vote."""
-    return {(each.id, each.is_learner) for each in members.values()}
+def voters_in(entry: Entry | None) -> set[MemberId]:
+    """Who has a vote, once this entry is applied."""
+    return set() if entry is None else {each.id for each in entry.members.values() if not each.is_learner}
 
 
 @dataclass(eq=False, repr=False)
@@ -90,6 +90,7 @@ class DataDir:
     appended: Entry | None = None
     committed: Entry | None = None  # as far as this member was told
     applied: Entry | None = None
+    stored: Entry | None = None  # what its database has applied: after a kill perhaps more than `committed`
     leads: bool = False
     term: int = 0  # of its leadership
     damaged: str = ""  # why etcd cannot run on it
@@ -104,12 +105,19 @@ class DataDir:
         return (0, 0) if self.appended is None else self.appended.position
 
     @property
-    def pending(self) -> bool:
-        """Membership changes that it knows to be committed and has not applied."""
-        return self.committed is not None and changes(self.committed.members) != changes(self.members)
+    def known(self) -> Entry | None:
+        """The last entry that its files know to be committed: by raft's note, or because the database has it."""
+        both = [each for each in (self.committed, self.stored) if each is not None]
+        return max(both, key=lambda each: each.index, default=None)
 
-    def forget_a_commit(self) -> None:
-        if self.committed is not None and self.committed is not self.lineage.first:
-            self.committed = self.committed.before
-        if self.applied is not self.committed:
-            self.applied = self.committed
+    @property
+    def earlier(self) -> Entry | None:
+        """What a running etcd would know to be committed if it were killed before raft's note of it is written."""
+        if self.committed is None or self.committed is self.lineage.first:
+            return self.committed
+        return self.committed.before
+
+    def forget_a_commit(self, *, the_database_too: bool) -> None:
+        """Killed before the note was written. Raft begins at the note, whatever the database has applied."""
+        self.stored = None if the_database_too else self.applied
+        self.committed = self.applied = self.earlier

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from agent.model.disk import Identity
-from agent.model.fleet import InstanceState
+from agent.model.fleet import GOING, InstanceState
 from agent.model.ids import InstanceId, Nonce
 from agent.model.work import RestoreSeed
 from tests.simulation.logs import DataDir
@@ -36,10 +36,12 @@ class Machine:
     id: InstanceId
     ip: str
     zone: str
-    group: str
+    group: str | None  # None: detached from it
     launched_at: datetime
     state: InstanceState = InstanceState.RUNNING
-    lifecycle: str = "InService"
+    lifecycle: str | None = "InService"
+    skew: timedelta = timedelta(0)  # how far its clock is ahead
+    awaited: bool = False  # its terminating hook ends when its agent completes it, and not before
     # ---- the disk
     identity: Identity | None = None
     prepared: bool = False
@@ -49,6 +51,7 @@ class Machine:
     quarantine: list[DataDir | None] = field(default_factory=list)
     # ---- etcd
     running: bool = False
+    frozen: bool = False  # SIGSTOP: it runs, and does nothing
     answers: bool = False  # its client port: not before it has seen a leader once since its start
     launched_as: str = ""  # etcd's --name at its last start
     reachable: bool = True
@@ -64,11 +67,21 @@ class Machine:
         return self.state is InstanceState.RUNNING
 
     @property
+    def speaks(self) -> bool:
+        """Its etcd runs, and would answer whoever reaches it."""
+        return self.running and not self.frozen
+
+    @property
+    def leaving(self) -> bool:
+        """On its way to its end, which nothing stops any more."""
+        return self.state in GOING or (self.lifecycle or "").startswith("Terminating")
+
+    @property
     def exists(self) -> bool:
         return self.state is not InstanceState.TERMINATED
 
     def end_etcd(self, exit_code: int | None = None) -> None:
-        self.running, self.answers, self.exit_code = False, False, exit_code
+        self.running, self.frozen, self.answers, self.exit_code = False, False, False, exit_code
 
     def lose_disk(self) -> None:
         self.identity, self.data, self.prepared = None, None, False

@@ -11,7 +11,8 @@
 5. Never a deletion: records, claims and `formed.json` stay as they were written; a snapshot goes only behind a newer
    sound one of its own generation or a later one, and never the one that the head started from.
 6. The data plane is left alone: etcd is stopped, and data is moved away, only where a newer generation or a quorum
-   has replaced it; it is stopped for its own rescue only where it is lost in truth.
+   has replaced it; it is stopped for its own rescue only where it is lost in truth. A member runs on one instance.
+7. One thing at a time: an agent's round has one effect, so one change of membership is under way from it at most.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.simulation.logs import DataDir, Entry, Lineage, Members, acknowledged
 from tests.simulation.machines import Broken, Machine, number
 
 if TYPE_CHECKING:
+    from tests.simulation.agents import Agent
     from tests.simulation.sim import Sim
 
 
@@ -53,6 +55,12 @@ class Promises:
                 raise Broken(f"{key} was changed or deleted")
         kept = {key: text for key, (text, _) in self.sim.objects.items() if key.startswith("generations/")}
         self.written_once.update(kept)
+
+    def at_effect(self, agent: Agent) -> None:
+        """One effect a round: so there is never more than one change of membership under way from one agent."""
+        if agent.effects:
+            raise Broken(f"{agent.name} has a second effect in one round")
+        agent.effects += 1
 
     # ---- (2) and (3): when a generation is written
 
@@ -155,6 +163,13 @@ class Promises:
 
     # ---- (6): the data plane
 
+    def at_start(self, machine: Machine) -> None:
+        """A member runs on one instance."""
+        assert machine.data is not None
+        for other in self.sim.raft.running(machine.data.lineage):
+            if other is not machine and other.data is not None and other.data.member == machine.data.member:
+                raise Broken(f"member {other.data.member} starts on {machine.id}, and runs on {other.id}")
+
     def at_stop(self, machine: Machine) -> None:
         """Fenced, or lost in truth and about to be rescued."""
         if machine.data is None or _is_fenced(machine):
@@ -183,11 +198,24 @@ class Promises:
             for each in self.sim.machines.values()
             if each.data is not None and each.data.member == entry.id and each.state not in GOING
         ]
-        serving = [each for each in holders if each.running and each.reachable]
+        if any(each.leaving and each.id == entry.name == by for each in holders):
+            return  # it is told to leave, and takes itself out
+        serving = [each for each in holders if each.speaks and each.reachable]
         if serving and not (entry.is_learner and (blind or self.sim.is_fresh(serving[0]))):
             raise Broken(f"{by} removes {entry}, which serves on {serving[0].id}")
         if any(each.id == entry.name for each in holders) and not entry.is_learner:
             raise Broken(f"{by} removes voter {entry}, whose data can come back on {holders[0].id}")
+
+    def at_letting_go(self, machine: Machine) -> None:
+        """Nobody needs its disk any more: its data is fenced, or removed, or every write of it is in the bucket."""
+        data = machine.data
+        if data is None or _is_fenced(machine) or data.lineage.superseded_at is not None or machine.cannot_be_rescued:
+            return
+        if data.member not in data.lineage.members:
+            return
+        saved = {each for name, content in self.sim.sound_snapshots() for each in acknowledged(content)}
+        if machine.speaks or acknowledged(data.appended) - saved:
+            raise Broken(f"{machine.id} is let go, and holds what its cluster needs")
 
 
 def _is_fenced(machine: Machine) -> bool:

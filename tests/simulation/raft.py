@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.model.cluster import Member, quorum_of
+from agent.model.faults import Refused
 from agent.model.ids import ClientUrl, MemberId
 from tests.simulation.logs import Entry, Lineage, Members, holds
 from tests.simulation.machines import Broken, Machine
@@ -42,7 +43,7 @@ class Raft:
     # ---- who reaches whom
 
     def running(self, lineage: Lineage) -> list[Machine]:
-        found = [each for each in self.sim.machines.values() if each.running and each.data is not None]
+        found = [each for each in self.sim.machines.values() if each.speaks and each.data is not None]
         mine = [each for each in found if each.data is not None and each.data.lineage is lineage]
         return sorted(mine, key=_member)
 
@@ -76,6 +77,11 @@ class Raft:
         voters = _voters(leader)
         here = [each for each in group if _member(each) in voters]
         return leader in here and len(here) >= quorum_of(len(voters))
+
+    def lose_touch(self, machine: Machine) -> None:
+        """It hears and says nothing any more; if it leads, it will find when it wakes that nobody follows."""
+        if machine.data is not None and machine.data.leads:
+            self._step_down(machine)
 
     def _step_down(self, leader: Machine) -> None:
         data = leader.data
@@ -159,6 +165,15 @@ class Raft:
         self._append(leader, members)
         self._replicate(leader, self.group_of(leader))
 
+    def move_leader(self, leader: Machine, to: MemberId) -> None:
+        """The other one gets the whole log, and is elected."""
+        group = self.group_of(leader)
+        other = next((each for each in group if _member(each) == to), None)
+        if other is None or to not in _voters(leader):
+            raise Refused("etcdserver: request timed out, leader transfer took too long")
+        self._replicate(leader, group)
+        self._wins(other, group)
+
     def remove_by_hand(self, lineage: Lineage, member: MemberId) -> None:
         """`etcdctl member remove`."""
         leader = next(each for each in map(self.leader_in, self.groups(lineage)) if each is not None)
@@ -215,8 +230,8 @@ class Raft:
         for member, each in holders.items():
             assert each.data is not None
             lists.append((member, each.data.members))
-            if each.data.committed is not None:
-                lists.append((member, each.data.committed.members))
+            told = (each.data.committed, each.data.earlier if each.running else None)
+            lists += [(member, entry.members) for entry in told if entry is not None]
         found: list[Machine | MemberId] = []
         for member, members in lists:
             voters = [each.id for each in members.values() if not each.is_learner]

@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
+from heapq import heappop, heappush
 
 from agent.model.actions import Launch
 from agent.model.cluster import Alarm, Member, voter_target
@@ -62,6 +63,9 @@ class Sim:
         self.honours_preconditions = True
         self.story: list[str] = []
         self.weather: Callable[[], Faults] = Faults  # what every new agent meets
+        self.planned = 0
+        self.agenda: list[tuple[datetime, int, Callable[[], None]]] = []  # what happens at a time of its own
+        self.after_round: Callable[[str], None] = lambda rule: None
         self.agents: dict[InstanceId, Agent] = {}
         self.in_turn: list[Agent] = []
         for _ in range(instances):
@@ -95,9 +99,29 @@ class Sim:
         self._end_agent(name)
         self.tell(f"{name} is terminated")
 
+    def begin_to_terminate(self, name: InstanceId) -> None:
+        """Its group has chosen it; agent and etcd still run."""
+        self.machines[name].lifecycle = "Terminating:Wait"
+        self.tell(f"{name} is on its way out of its group")
+
+    def let_go(self, name: InstanceId) -> None:
+        """The same, with a hook that waits until the agent completes it."""
+        self.machines[name].awaited = True
+        self.begin_to_terminate(name)
+
+    def complete_hook(self, name: InstanceId) -> None:
+        machine = self.machines[name]
+        if machine.lifecycle != "Terminating:Wait":
+            return
+        self.promises.at_letting_go(machine)
+        machine.lifecycle = "Terminating:Proceed"
+        self.tell(f"{name} may go")
+        self.after(self.random.uniform(0, 5), lambda: self.terminate(name) if machine.exists else None)
+
     def shut_down(self, name: InstanceId) -> None:
         """On its way to `terminated`: agent and etcd still run."""
         self.machines[name].state = InstanceState.SHUTTING_DOWN
+        self.tell(f"{name} is shutting down")
 
     def stop(self, name: InstanceId) -> None:
         machine = self.machines[name]
@@ -134,8 +158,26 @@ class Sim:
         """etcd ends without a goodbye. What it appended is on the disk; how far it was committed perhaps not yet."""
         data = machine.data
         if machine.running and data is not None and self.random.random() < UNWRITTEN:
-            data.forget_a_commit()
+            data.forget_a_commit(the_database_too=self.random.random() < 0.5)
         machine.end_etcd(exit_code)
+
+    def freeze_etcd(self, name: InstanceId) -> None:
+        """SIGSTOP."""
+        machine = self.machines[name]
+        if machine.running:
+            machine.frozen = True
+            self.raft.lose_touch(machine)
+            self.tell(f"etcd on {name} is stopped where it stands")
+
+    def thaw_etcd(self, name: InstanceId) -> None:
+        if self.machines[name].frozen:
+            self.machines[name].frozen = False
+            self.tell(f"etcd on {name} goes on")
+
+    def detach(self, name: InstanceId) -> None:
+        """From its group, which does not count it any more; it runs on, and is found by its tags."""
+        self.machines[name].group = self.machines[name].lifecycle = None
+        self.tell(f"{name} is detached from its group")
 
     def isolate(self, name: InstanceId) -> None:
         self.machines[name].reachable = False
@@ -261,6 +303,7 @@ class Sim:
         if machine.data.damaged:
             machine.exit_code = 2
             return
+        self.promises.at_start(machine)
         machine.data.leads, machine.data.applied = False, machine.data.committed
         machine.running, machine.answers, machine.launched_as = True, False, launch.name
 
@@ -320,7 +363,7 @@ class Sim:
 
     def check(self) -> None:
         for machine in self.machines.values():
-            up = machine.running and machine.reachable
+            up = machine.speaks and machine.reachable
             machine.steady_since = (machine.steady_since or self.now) if up else None
         self.raft.pass_time()
         self.promises.nothing_is_rewritten()
@@ -359,7 +402,10 @@ class Sim:
         return f"generations/{generation:06d}/formed.json" in self.objects
 
     def whole(self) -> bool:
-        """At least the voters that are wanted, every member serving on its own instance, every agent at rest."""
+        """At least the voters that are wanted, every member serving on its own instance, every agent at rest.
+
+        Of more instances than are wanted some may wait: etcd takes one learner at a time, and a spare may be that one.
+        """
         alive = [each for each in self.lineages.values() if each.writes and each.superseded_at is None]
         if len(alive) != 1:
             return False
@@ -368,8 +414,9 @@ class Sim:
         return (
             len(alive[0].voters) >= voter_target(self.desired)  # a voter that scale-in left over is kept
             and set(serving) == set(alive[0].members)
-            and names == {each.id for each in serving.values()} == {*self.live()}
-            and all(each.settled for each in self.agents.values())
+            and names == {each.id for each in serving.values()} <= {*self.live()}
+            and len(names) >= min(self.desired, len(self.live()))
+            and all(each.settled for each in self.agents.values() if each.name in names)
         )
 
     def leader_agent(self) -> Agent:
@@ -379,22 +426,51 @@ class Sim:
 
     # ---- running
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds of virtual time."""
+        return (self.now - START).total_seconds()
+
     def tell(self, line: str) -> None:
-        self.story.append(f"{(self.now - START).total_seconds():8.2f} {line}")
+        self.story.append(f"{self.elapsed:8.2f} {line}")
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Let the agents play, in the order in which they wake, ties by chance."""
         end = self.now + timedelta(seconds=seconds)
         while not until():
-            due = [(each.wakes_at, each.turn) for each in self.agents.values()]
-            works = [each for each in self.agents.values() if isinstance(each.workshop.work, Working)]
-            due += [(each.workshop.due, each.step) for each in works]
+            due = list(self._due())
             at, happen = min(due, key=lambda each: (each[0], self.random.random())) if due else (end, None)
             if happen is None or at > end:
-                self.now = end
+                self.now = max(self.now, end)
                 return
             self.now = max(self.now, at) + timedelta(milliseconds=self.random.randrange(1, 40))
             happen()
+
+    def _due(self) -> Iterator[tuple[datetime, Callable[[], None]]]:
+        """Who is in the middle of something goes on when the others have had their time."""
+        for agent in self.agents.values():
+            if agent in self.in_turn:
+                continue
+            yield agent.wakes_at, agent.turn
+            if isinstance(agent.workshop.work, Working):
+                yield agent.workshop.due, agent.step
+        if self.agenda:
+            yield self.agenda[0][0], self._next_of_the_agenda
+
+    def _next_of_the_agenda(self) -> None:
+        _, _, happen = heappop(self.agenda)
+        happen()
+        self.check()
+
+    def after(self, seconds: float, happen: Callable[[], None]) -> None:
+        """Let something happen by itself, whatever else is under way by then."""
+        self.planned += 1
+        heappush(self.agenda, (self.now + timedelta(seconds=seconds), self.planned, happen))
+
+    def go_on_without(self, agent: Agent, seconds: float) -> None:
+        """Time for everybody else, while this agent is in the middle of its round."""
+        if len(self.in_turn) < DEEPEST:
+            self.run(seconds, until=lambda: not agent.alive)
 
     def run_until(self, holds: Callable[[], bool], within: float) -> float:
         """Seconds until it holds; Broken where it does not within the bound."""

@@ -158,3 +158,16 @@ def test_a_moved_volume_is_a_survivor_wherever_it_is(begin: Begin, seed: int) ->
     recovers(sim, within=400)
     assert source(sim) == f"survivor {new}"
     assert held <= sim.kept()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_member_that_comes_back_elsewhere_while_its_removal_is_under_way_stays(begin: Begin, seed: int) -> None:
+    """The leader's agent heard nothing of it and then waits for EC2, which says rightly that its instance has ended."""
+    sim = whole(begin, seed)
+    leader = sim.leader_agent()
+    moved = next(name for name in sim.live() if name != leader.name)
+    leader.faults.slow = 40
+    sim.move_volume(moved, sim.launch(after=4))
+    sim.run(60)
+    leader.faults.slow = 0
+    sim.run_until(sim.whole, within=240)
