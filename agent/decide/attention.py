@@ -46,7 +46,7 @@ def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset
         Ask.HEAD: _head_every(near, memory, policy),
         Ask.BUCKET: None if memory.bucket is not None else policy.patient_interval,
         Ask.FLEET: _fleet_every(near, memory, policy),
-        Ask.LIFECYCLE: policy.loop_interval if _has_data(near) else policy.busy_interval,  # of IMDS: near and free
+        Ask.LIFECYCLE: policy.loop_interval if _has_data(near) and not memory.leaving_since else policy.busy_interval,
         Ask.OTHERS: timedelta(0) if _needs_others(near) or memory.leaving_since else None,
         Ask.ASSEMBLY: timedelta(0) if without_a_cluster(near, memory, policy) else None,
         Ask.SNAPSHOTS: _snapshots_every(near, memory, policy),
@@ -129,7 +129,8 @@ def _told_of_alarms(near: Observation) -> bool:
 
 def waiting_interval(o: Observation, memory: Memory, policy: Policy) -> timedelta:
     """Between rounds while something is under way: often at first, and ever less often the longer it takes."""
-    return growing(memory.unsettled_since, o.now, policy.busy_interval, policy.patient_interval)
+    since = memory.unsettled_since or memory.leaving_since
+    return growing(since, o.now, policy.busy_interval, policy.patient_interval)
 
 
 def growing(since: datetime | None, now: datetime, least: timedelta, most: timedelta) -> timedelta:

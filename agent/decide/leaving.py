@@ -5,7 +5,8 @@ wait. A stopped agent or a reboot is no leaving: only that word is.
 
     our member                    the others                 step
     a learner                     a quorum answers           remove it
-    leads                         a quorum without us        hand the lead to the voter that is furthest
+    leads                         a quorum, and one stays    hand the lead to the one that has applied most
+    leads                         all of them leave, too     wait until they have left
     a voter                       a spare in sync            wait for it to take the vote, for SPARE_PATIENCE at most
     a voter                       a quorum without us        remove it
     a voter                       no quorum without us       wait: while we live, they have one
@@ -36,7 +37,7 @@ from agent.model.actions import (
 )
 from agent.model.cluster import Member, Membership, MemberStatus
 from agent.model.disk import Stage
-from agent.model.fleet import Transition
+from agent.model.fleet import Fleet, Transition
 from agent.model.known import Unknown
 from agent.model.members import Survey
 from agent.model.snapshot import Manifest, Rescued
@@ -148,19 +149,21 @@ def _alone(s: Situation, membership: Membership) -> Decision:
 
 
 def _hand_over(s: Situation, others: list[Member]) -> Decision:
-    """The lead goes to whoever has applied most; to one that stays, if any does."""
+    """The lead goes to whoever stays and has applied most. Two who leave would hand it to each other for ever."""
     fleet = s.fleet_lately
-
-    def stays(member: Member) -> bool:
-        found = None if fleet is None else fleet.find(member.name)
-        return found is None or not found.leaving
-
-    def applied(member: Member) -> int:
-        status = s.o.answers.of.get(member.id)
-        return status.applied_index if isinstance(status, MemberStatus) else -1
-
-    best = max(others, key=lambda each: (applied(each) >= 0, stays(each), applied(each), -each.id))
+    applied = {
+        each: said.applied_index for each in others if isinstance(said := s.o.answers.of.get(each.id), MemberStatus)
+    }
+    stay = [each for each in applied if fleet is None or not _leaves(fleet, each)]
+    if not stay:
+        return wait(Blocker.LEAVING, "this instance leads, and leaves after the others that are leaving, too")
+    best = max(stay, key=lambda each: (applied[each], -each.id))
     return do(MoveLeader(best.id), f"this instance is leaving, and leads: {best} is to")
+
+
+def _leaves(fleet: Fleet, member: Member) -> bool:
+    found = fleet.find(member.name)
+    return found is not None and found.leaving
 
 
 def _spare_in_sync(s: Situation, membership: Membership) -> Member | None:

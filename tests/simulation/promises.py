@@ -171,9 +171,11 @@ class Promises:
                 raise Broken(f"member {other.data.member} starts on {machine.id}, and runs on {other.id}")
 
     def at_stop(self, machine: Machine) -> None:
-        """Fenced, or lost in truth and about to be rescued."""
+        """Fenced, or lost in truth and about to be rescued; or the only member there is, told to leave."""
         if machine.data is None or _is_fenced(machine):
             self.may_be_set_aside(machine, "stops")
+            return
+        if machine.leaving and set(machine.data.lineage.members) == {machine.data.member}:
             return
         record = self.sim.record_of(machine.data.lineage)
         if record is None:
@@ -214,8 +216,11 @@ class Promises:
         if data.member not in data.lineage.members:
             return
         saved = {each for name, content in self.sim.sound_snapshots() for each in acknowledged(content)}
-        if machine.speaks or acknowledged(data.appended) - saved:
-            raise Broken(f"{machine.id} is let go, and holds what its cluster needs")
+        if acknowledged(data.appended) - saved:
+            raise Broken(f"{machine.id} is let go, and holds what is nowhere else")
+        record = self.sim.record_of(data.lineage)
+        if record is not None and machine.running:
+            self.is_lost(record, f"{machine.id} is let go while it serves")
 
 
 def _is_fenced(machine: Machine) -> bool:

@@ -161,9 +161,14 @@ class Raft:
         data.committed = data.applied = data.lineage.committed = data.appended
 
     def propose(self, leader: Machine, members: Members) -> None:
-        """A change of membership, appended, replicated and committed."""
+        """A change of membership, appended, replicated and committed.
+
+        A leader that was removed by it stays for a second, so that the others hear of the commit (etcd: stopWithDelay).
+        """
         self._append(leader, members)
         self._replicate(leader, self.group_of(leader))
+        if _member(leader) not in members:
+            self._replicate(leader, self.group_of(leader))
 
     def move_leader(self, leader: Machine, to: MemberId) -> None:
         """The other one gets the whole log, and is elected."""
