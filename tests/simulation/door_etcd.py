@@ -165,7 +165,7 @@ class SimEtcd(Door):
             entry = members.pop(member, None)
             if entry is None:
                 raise Refused("etcdserver: member not found")
-            self.sim.promises.at_removal(self.agent.name, lineage, entry, blind=self.agent.faults.flaky > 0)
+            self.sim.promises.at_removal(self.agent.name, lineage, entry, blind=self.agent.faults.blind)
             lineage.gone.add(member)
 
         self._change(endpoint, change)

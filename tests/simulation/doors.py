@@ -41,6 +41,11 @@ class Faults:
     pause_after: int | None = None  # requests until the process is stopped for a while, and goes on with what it saw
     pause: float = 0.0  # seconds
 
+    @property
+    def blind(self) -> bool:
+        """Who answers may seem silent to this agent for long."""
+        return self.flaky > 0 or "etcd" in self.throttled
+
 
 BEHIND_AWS = ("s3", "ec2")
 

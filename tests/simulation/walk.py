@@ -43,6 +43,7 @@ FAULTS = {
     "partition": 1,
     "lose": 3,
     "wipe": 3,
+    "disaster": 2,
     "move_volume": 1,
     "set_clock": 1,
     "bad_weather": 5,
@@ -329,6 +330,18 @@ class Walk:
         machine = self.anybody()
         if self.may_lose(machine):
             self.sim.reboot(machine.id, wipe=True, after=self.random.uniform(0, 30))
+
+    def disaster(self) -> None:
+        """Many at once: some end, some lose their disks, and the rest at least their power."""
+        there = self.machines()
+        for machine in self.random.sample(there, self.random.randint(1, len(there))):
+            if not self.may_lose(machine):
+                self.sim.reboot(machine.id, after=self.random.uniform(0, 60))
+            elif self.random.random() < 0.3:
+                self.sim.reboot(machine.id, wipe=True, after=self.random.uniform(0, 60))
+            else:
+                self.sim.terminate(machine.id)
+        self.sim.after(self.random.uniform(0, 60), self.fill)
 
     def move_volume(self) -> None:
         """An instance ends, and its disk goes on in another one."""
