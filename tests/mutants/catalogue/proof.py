@@ -1,0 +1,227 @@
+"""The proof that a generation is lost, one clause after another."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import MANY, WALKS, Change, Mutant, story
+
+HARM = story("lost_for_a_while", "a_quorum_that_may_come_back_is_waited_for")
+
+PROOF = (
+    Mutant(
+        "recovery-without-proof",
+        "two members reboot, and instead of restarts in place an older snapshot is restored (and its objections)",
+        "could still lead",
+        HARM,
+        (
+            Change(
+                "decide/recovering.py",
+                "    if isinstance(verdict, NotProven):\n        return None\n    newest",
+                "    if isinstance(verdict, NotProven):\n        verdict = Lost((), {})\n    newest",
+            ),
+            Change(
+                "decide/objections_to_succession.py",
+                "    if not isinstance(o.fleet, Fleet) or isinstance(o.reports, Unknown)"
+                " or isinstance(o.exclusions, Unknown):\n"
+                '        return ("who is here',
+                '    if isinstance(o.fleet, Fleet):\n        return ()\n    else:\n        return ("who is here',
+            ),
+        ),
+    ),
+    Mutant(
+        "the-silent-are-not-waited-for",
+        "one instance was not heard, and what it holds would have made a quorum (and its objections)",
+        "could still lead",
+        HARM,
+        (
+            Change(
+                "decide/loss.py",
+                "        if instance.id not in facts.fresh and instance.id not in facts.written_off:\n",
+                '        if instance.id == "":\n',
+            ),
+            Change(
+                "decide/loss.py",
+                "    if report is None:\n        instance =",
+                "    if report is None:\n        return None\n        instance =",
+            ),
+            Change(
+                "decide/objections_to_succession.py",
+                "everybody_alive_was_heard=all(each in speaking or each in off for each in alive),",
+                "everybody_alive_was_heard=True,",
+            ),
+            Change(
+                "decide/objections_to_succession.py",
+                "every_member_is_accounted_for=all(name in gone or name in speaking for name in named),",
+                "every_member_is_accounted_for=True,",
+            ),
+        ),
+    ),
+    Mutant(
+        "the-stopped-are-not-waited-for",
+        "a stopped instance is not asked, comes back with its disk, and is half of a quorum (and its objections)",
+        "could still lead",
+        HARM,
+        (
+            Change(
+                "decide/loss.py",
+                "return instance.state is not InstanceState.TERMINATED and not instance.warmed",
+                "return instance.state is InstanceState.RUNNING and not instance.warmed",
+            ),
+            Change(
+                "decide/loss.py",
+                '        instance = facts.fleet.find(name)\n        return f"is not here',
+                "        instance = facts.fleet.find(name)\n"
+                "        if instance is not None and instance.state is InstanceState.STOPPED:\n"
+                '            return None\n        return f"is not here',
+            ),
+            Change(
+                "decide/objections_to_succession.py",
+                "    gone = {each.id for each in o.fleet.instances if each.state is InstanceState.TERMINATED}\n",
+                "    gone = {each.id for each in o.fleet.instances if each.state is not InstanceState.RUNNING}\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "the-unlisted-are-not-waited-for",
+        "what a partial listing hides is taken for ended in the proof (and its objection)",
+        "could still lead",
+        HARM,
+        (
+            Change(
+                "decide/loss.py",
+                '        if name in self.fleet.ended_by_group:\n            return "its Auto',
+                '        return "no listing shows it"\n'
+                '        if name in self.fleet.ended_by_group:\n            return "its Auto',
+            ),
+            Change(
+                "decide/objections_to_succession.py",
+                "all(name in gone or name in speaking for name in named)",
+                "all(name in gone or name in speaking or name not in alive for name in named)",
+            ),
+        ),
+    ),
+    Mutant(
+        "shutting-down-is-terminated",
+        "who is shutting down still serves, with one other that nobody has heard (and its objections)",
+        "who_is_shutting_down_may_still_serve",
+        story("lost_for_a_while", "who_is_shutting_down_may_still_serve"),
+        (
+            Change(
+                "decide/loss.py",
+                'return "EC2 says terminated" if instance.state is InstanceState.TERMINATED else None',
+                'return "EC2 says terminated" if not instance.live else None',
+            ),
+            Change(
+                "decide/loss.py",
+                "return instance.state is not InstanceState.TERMINATED and not instance.warmed",
+                "return instance.live and not instance.warmed",
+            ),
+            Change(
+                "decide/objections_to_succession.py",
+                "    ended = {each.id for each in o.fleet.instances if each.state is InstanceState.TERMINATED}\n",
+                "    ended = {each.id for each in o.fleet.instances if not each.live}\n",
+            ),
+            Change(
+                "decide/objections_to_succession.py",
+                "    gone = {each.id for each in o.fleet.instances if each.state is InstanceState.TERMINATED}\n",
+                "    gone = {each.id for each in o.fleet.instances if not each.live}\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "reports-never-age",
+        "what a disk said when the cluster was founded is held for what it says now (and its objection)",
+        "could still lead",
+        HARM,
+        (
+            Change(
+                "decide/loss.py",
+                "lately = [each.report for each in self.filed if each.age_seconds <= most]",
+                "lately = [each.report for each in self.filed if each.age_seconds <= most * 10**6]",
+            ),
+            Change("decide/objections_to_succession.py", "RECENT_SECONDS = 60.0", "RECENT_SECONDS = 1e9"),
+        ),
+    ),
+    Mutant(
+        "a-quorum-of-disks-is-no-quorum",
+        "everybody was heard, and a majority has its data: they only cannot reach each other (and its objection)",
+        "could still lead",
+        HARM,
+        (
+            Change(
+                "decide/loss.py",
+                "blockers = (*_attendance(facts), *_accounts(facts), *_quorums(facts))",
+                "blockers = (*_attendance(facts), *_accounts(facts))",
+            ),
+            Change(
+                "decide/objections_to_succession.py",
+                "no_list_finds_a_majority=all(2 * len(held.intersection(each)) <= len(each) for each in voters),",
+                "no_list_finds_a_majority=True,",
+            ),
+        ),
+    ),
+    Mutant(
+        "open-seats-are-not-waited-for",
+        "a founder that has only been slow starts, and makes the quorum that was called lost (and its objection)",
+        "could still lead",
+        WALKS,
+        (
+            Change(
+                "decide/loss.py",
+                'return "has no data, and may still start as a founder" if report.seat is Seat.OPEN else None',
+                'return "has no data, and may still start as a founder" if report.seat is None else None',
+            ),
+            Change(
+                "decide/objections_to_succession.py",
+                "no_founder_may_still_start=not open_seats,",
+                "no_founder_may_still_start=True,",
+            ),
+        ),
+        MANY,
+    ),
+    Mutant(
+        "what-is-damaged-is-nothing",
+        "damaged data that somebody could repair is half of a quorum, and is passed over (and its objection)",
+        "may_be_repaired",
+        story("odd_survivors", "damaged_data_of_a_quorum_may_be_repaired_and_is_waited_for"),
+        (
+            Change(
+                "decide/loss.py",
+                "tuple(each for each in self.fresh.values() if each.data is not Holding.NONE)",
+                "tuple(each for each in self.fresh.values() if each.data is Holding.INTACT)",
+            ),
+            Change(
+                "decide/objections_to_succession.py",
+                "return [each for each in _speaking(o) if each.data is not Holding.NONE]",
+                "return [each for each in _speaking(o) if each.data is Holding.INTACT]",
+            ),
+        ),
+    ),
+    Mutant(
+        "reports-from-before-an-end-count",
+        "who ended just now had led the others, and changed their lists after they reported",
+        "",
+        ("tests/properties/test_proof_of_loss.py",),
+        (Change("decide/loss.py", "    yield from _overtaken(facts)\n", ""),),
+    ),
+    Mutant(
+        "the-list-after-a-restart-is-forgotten",
+        "an etcd that is killed after its report goes back to an older list, in which it has a quorum",
+        "",
+        ("tests/properties/test_proof_of_loss.py",),
+        (Change("decide/loss.py", "    if report.restart_members:\n", "    if not report.members:\n"),),
+    ),
+    Mutant(
+        "changes-that-are-not-applied-yet-are-overlooked",
+        "the list that was told is not the last word of the one that told it",
+        "",
+        ("tests/properties/test_proof_of_loss.py",),
+        (Change("decide/loss.py", "    if holder.position.pending_changes:\n", "    if holder.position is None:\n"),),
+    ),
+    Mutant(
+        "a-loss-without-evidence",
+        "nobody can tell afterwards why the old cluster was given up",
+        "evidence",
+        story("seldom_met", "the_record_of_a_recovery_tells_what_its_proof_used"),
+        (Change("decide/recovering.py", 'Cause("quorum-lost", lost.evidence)', 'Cause("quorum-lost", {})'),),
+    ),
+)
