@@ -19,7 +19,7 @@ from tests.mutants.catalogue import MUTANTS
 from tests.mutants.mutant import Mutant
 from tests.mutants.trial import Verdict, tried, unmutated
 
-WIDTH = 80
+WIDTH = 72
 ROW = "| {} | {} | {} | {} | {} |"
 
 
@@ -52,13 +52,17 @@ def _arguments() -> argparse.Namespace:
 
 def _told(mutant: Mutant, verdict: Verdict) -> bool:
     """Whether it was killed by a check, after printing its row."""
-    said = verdict.said.replace("|", "/")
-    said = said if len(said) <= WIDTH else said[: WIDTH - 1] + "…"
+    said = _short(verdict.said.replace("|", "/"), WIDTH)
     if verdict.killed and mutant.breaks not in f"{verdict.test} {verdict.said}":
         said += f" (expected: {mutant.breaks})"
-    test = verdict.test if verdict.killed else "SURVIVED"
+    name, bracket, seed = verdict.test.partition("[")
+    test = f"{_short(name, WIDTH)}{bracket}{seed}" if verdict.killed else "SURVIVED"
     print(ROW.format(mutant.name, test, said, verdict.seeds, round(verdict.seconds)), flush=True)
     return verdict.killed
+
+
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _control_survives(mutants: Iterable[Mutant]) -> bool:

@@ -40,6 +40,10 @@ def copy_to(root: Path) -> None:
     for name in ("agent", "tests"):
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "pyproject.toml", root)
+    binaries = REPOSITORY / ".cache" / "etcd"
+    if binaries.exists():
+        (root / ".cache").mkdir()
+        (root / ".cache" / "etcd").symlink_to(binaries)
 
 
 def tried(mutant: Mutant) -> Verdict:

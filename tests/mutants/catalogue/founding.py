@@ -99,7 +99,7 @@ FOUNDING = (
         "a-wiped-learner-takes-its-old-id",
         "raft has heard from this ID, and it comes back with an empty log (and its objection)",
         "starts a second time",
-        story("living", "a_learner_that_was_added_and_whose_disk_died_is_replaced_by_its_own_next_life"),
+        story("agents_die", "a_joiner_that_dies_at_any_step_becomes_a_voter_all_the_same"),
         (
             Change(
                 "decide/joining.py",
@@ -122,7 +122,7 @@ FOUNDING = (
     Mutant(
         "a-founder-that-joined-keeps-its-seat",
         "wiped and back at its old address, it starts as the founder that it never was",
-        "",
+        "removed long ago",
         story("founding", "a_late_founder_with_another_address_joins_and_never_uses_its_seat_again"),
         (
             Change(
@@ -154,7 +154,7 @@ FOUNDING = (
     Mutant(
         "a-majority-founds-at-once",
         "without the grace the others of the fleet are no founders, and a slow boot is a smaller cluster",
-        "",
+        "form_one_cluster",
         story("forming"),
         (
             Change(
@@ -194,7 +194,7 @@ FOUNDING = (
     Mutant(
         "founding-beside-old-data",
         "the bucket was emptied: the newcomers found a second cluster beside the data (and its objections)",
-        "",
+        "written a second time",
         story("founding", "old_data_on_one_disk_keeps_the_others_from_founding"),
         (
             Change("decide/assembling.py", "    if holders:\n", "    if not fleet:\n"),

@@ -8,7 +8,7 @@ IGNORANCE = (
     Mutant(
         "an-unread-head-is-none",
         "all instances reboot while S3 is down, and no etcd starts: the bucket seems to be empty",
-        "",
+        "start_in_place",
         story("living", "all_rebooted_while_a_neighbour_is_down_start_in_place"),
         (
             Change(
@@ -22,7 +22,7 @@ IGNORANCE = (
     Mutant(
         "an-unread-head-is-a-newer-one",
         "S3 fails, and every running etcd is stopped and its data moved aside (and its objection)",
-        "",
+        "of a lineage that lives",
         WALKS,
         (
             Change(
@@ -49,7 +49,7 @@ IGNORANCE = (
     Mutant(
         "an-unread-member-list-is-empty",
         "the others answer and have no leader for a moment: we must have been removed, and set our data aside",
-        "voter",
+        "of a lineage that lives",
         WALKS,
         (
             Change(
@@ -63,7 +63,7 @@ IGNORANCE = (
     Mutant(
         "an-unread-listing-of-snapshots-is-empty",
         "S3 fails for a moment, and the next generation starts from less than the newest snapshot",
-        "",
+        "not in",
         story("seldom_met", "a_listing_that_failed_is_not_an_empty_one"),
         (
             Change(
@@ -77,7 +77,7 @@ IGNORANCE = (
     Mutant(
         "an-unread-fleet-is-empty",
         "EC2 fails while a voter is silent: its instance seems not to exist, and it is removed (and its objection)",
-        "whose data can come back",
+        "removes",
         WALKS,
         (
             Change(

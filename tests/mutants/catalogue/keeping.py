@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.mutants.mutant import Change, Mutant, story
 
+HOST = "tests/contracts/test_host.py"
+
 KEEPING = (
     Mutant(
         "the-heads-seed-expires",
@@ -54,7 +56,7 @@ KEEPING = (
         "a-manifest-without-its-data",
         "a snapshot counts that is not there",
         "without_its_data",
-        ("tests/contracts/test_snapshot_store.py",),
+        ("tests/contracts/test_snapshot_store.py::test_a_manifest_without_its_data_is_refused",),
         (
             Change(
                 "world/snapshot_store.py",
@@ -67,7 +69,7 @@ KEEPING = (
         "quarantine-deletes",
         "the only copy of something is gone, because it was fenced",
         "move",
-        ("tests/contracts/test_host.py::test_data_and_identity_move_together",),
+        (f"{HOST}::test_data_and_identity_move_together",),
         (
             Change(
                 "world/disk.py",
@@ -80,7 +82,9 @@ KEEPING = (
         "identity-before-its-directory",
         "killed between the two, an identity says that a disk was prepared, and it looks like one that was lost",
         "killed_at_any_step",
-        ("tests/contracts/test_host.py",),
+        (
+            f"{HOST}::test_a_stamp_that_is_killed_at_any_step_leaves_the_old_or_the_new_and_never_names_a_missing_directory",
+        ),
         (
             Change(
                 "world/disk.py",
@@ -94,8 +98,8 @@ KEEPING = (
     Mutant(
         "412-is-ours",
         "another's claim is taken for our own success: the door does not compare what it reads back",
-        "",
-        ("tests/contracts/test_bucket.py",),
+        "another_nonce",
+        ("tests/contracts/test_bucket.py::test_a_claim_with_another_nonce_and_another_formed_lose",),
         (
             Change(
                 "world/bucket.py",
@@ -105,9 +109,16 @@ KEEPING = (
         ),
     ),
     Mutant(
+        "voters-are-added-directly",
+        "a newcomer with an empty log counts for the quorum before it holds anything (needs a real etcd)",
+        "learner",
+        ("tests/contracts/test_etcd.py::test_the_life_of_a_learner",),
+        (Change("world/etcd.py", "peerURLs=[peer_url], isLearner=True", "peerURLs=[peer_url], isLearner=False"),),
+    ),
+    Mutant(
         "no-objections",
         "the second look is off: a mistake in a rule is carried out",
-        "",
+        "veto",
         ("tests/decide/test_objections.py",),
         (Change("decide/objections.py", "    match decision.action:\n", "    match None:\n"),),
     ),

@@ -8,7 +8,7 @@ LIVING = (
     Mutant(
         "fences-are-ignored",
         "a member of the old generation restarts although the bucket names a newer one (and its objection)",
-        "",
+        "took longer",
         WALKS,
         (
             Change(
@@ -41,8 +41,8 @@ LIVING = (
     Mutant(
         "a-late-founder-is-a-removed-one",
         "the data that a founder has just restored is set aside, because the others do not know its name yet",
-        "voter",
-        WALKS,
+        "restored_data",
+        ("tests/decide/test_fencing.py",),
         (
             Change(
                 "decide/fencing.py",
@@ -50,7 +50,6 @@ LIVING = (
                 "if s.own_entry(membership) is not None:",
             ),
         ),
-        MANY,
     ),
     Mutant(
         "a-move-is-not-told-first",
@@ -68,7 +67,7 @@ LIVING = (
     Mutant(
         "a-wrong-address-stays",
         "all instances moved at once: the list is never put right, and nobody can join",
-        "took longer",
+        "correct_the_list",
         story("living", "when_all_moved_at_once_they_start_and_correct_the_list"),
         (
             Change(
@@ -79,7 +78,7 @@ LIVING = (
     Mutant(
         "spares-vote",
         "four voters, then six: each write waits for more disks, and no more failures are survived",
-        "",
+        "have_three_founders",
         story("forming", "four_instances_have_three_founders_and_a_spare_that_takes_over"),
         (Change("decide/promoting.py", "    if voters >= target:\n", "    if voters > 7:\n"),),
     ),

@@ -111,6 +111,24 @@ REMOVING = (
         ),
     ),
     Mutant(
+        "objections-are-not-heeded",
+        "the loop carries out what was vetoed, and a rule has lost its guard: see stopped-is-gone",
+        "whose data can come back",
+        story("living", "the_stopped_the_unreachable_and_the_unlisted_stay_members"),
+        (
+            Change(
+                "decide/situation.py",
+                'is {instance.state}" if instance.state in GOING else None',
+                'is {instance.state}" if instance.state is not InstanceState.RUNNING else None',
+            ),
+            Change(
+                "loop.py",
+                "decision = veto(decided, objections) if objections else decided",
+                "decision = decided",
+            ),
+        ),
+    ),
+    Mutant(
         "all-the-silent-are-removed",
         "not one at a time: with the dead one go all who did not answer just now",
         "removes",

@@ -13,6 +13,11 @@ SUCCESSION = (
         (
             Change(
                 "decide/seeding.py",
+                "each.position and each.position.last_index >= committed]",
+                "each.position and committed >= 0]",
+            ),
+            Change(
+                "decide/seeding.py",
                 "return max(reaching, key=_completeness,",
                 "return min(reaching, key=_completeness,",
             ),
@@ -21,8 +26,8 @@ SUCCESSION = (
     Mutant(
         "the-committed-index-decides",
         "a log whose last writes were acknowledged, unknown to itself, loses to one that lacks them",
-        "still holds are not in",
-        WALKS,
+        "not in",
+        story("seldom_met", "of_two_that_know_the_same_commits_the_longer_log_is_the_source"),
         (
             Change(
                 "decide/seeding.py",
@@ -30,7 +35,6 @@ SUCCESSION = (
                 "return 0, report.position.committed_index, report.instance",
             ),
         ),
-        MANY,
     ),
     Mutant(
         "what-is-served-is-all-there-is",
@@ -93,19 +97,27 @@ SUCCESSION = (
     ),
     Mutant(
         "revisions-of-two-generations-are-compared",
-        "a restored generation began at a lower revision: the older one's snapshots seem to be newer",
-        "",
-        ("tests/model/test_snapshot.py", "tests/decide/test_recovering.py"),
+        "a restored generation began at a lower revision: the older one's snapshot seems to be newer than its own",
+        "higher_revision",
+        ("tests/decide/test_seeding.py",),
         (
             Change(
-                "model/snapshot.py",
-                "    generation: GenerationNumber\n    revision: int  # the snapshot holds",
-                "    revision: int  # the snapshot holds",
+                "decide/seeding.py",
+                "(name for name in names if _is_of_its_past(name, record)), default=None)",
+                "(name for name in names if _is_of_its_past(name, record)), key=lambda n: n.revision, default=None)",
             ),
+        ),
+    ),
+    Mutant(
+        "what-the-fenced-wrote-on-is-our-past",
+        "a superseded lineage wrote on for a moment, and its snapshot replaces what the new one holds",
+        "higher_revision",
+        ("tests/decide/test_recovering.py", "tests/decide/test_seeding.py"),
+        (
             Change(
-                "model/snapshot.py",
-                "    taken_at: datetime  # in whole seconds, by the clock of whoever took it\n",
-                "    taken_at: datetime\n    generation: GenerationNumber\n",
+                "decide/seeding.py",
+                "or (seed is not None and name <= seed)",
+                "or (seed is not None and name.generation <= seed.generation)",
             ),
         ),
     ),
