@@ -18,7 +18,7 @@ from tests.mutants.mutant import Mutant
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 1800
 
-BROKEN = re.compile(r"^(?:FAILED|ERROR) \S*?([^/\s]+)\.py::(\S+) - (.*)$", re.MULTILINE)
+BROKEN = re.compile(r"^(?:FAILED|ERROR) tests/(\S+?)test_([^/\s]+)\.py::(\S+) - (.*)$", re.MULTILINE)
 PASSED = re.compile(r"(\d+) passed")
 A_CHECK = re.compile(r"(?:[\w.]*Broken|AssertionError|assert|Failed)\b:?\s*")
 """How a check speaks; anything else (a NameError, say) is a mutant that only fell over."""
@@ -77,12 +77,11 @@ def judged(root: Path, tests: Sequence[str], times: int) -> Verdict:
     broken = BROKEN.search(ended.stdout)
     if ended.returncode != 1 or broken is None:
         return Verdict(False, "", f"pytest ended with {ended.returncode}: {ended.stdout[-2000:]}", seeds, seconds)
-    file, test, what = broken.groups()
+    rung, file, test, what = broken.groups()
     check = A_CHECK.match(what)
     said = what if check is None else what[check.end() :]
-    return Verdict(
-        check is not None, f"{file.removeprefix('test_')}: {test.removeprefix('test_')}", said, seeds + 1, seconds
-    )
+    name = f"{rung}{file}: {test.removeprefix('test_')}"
+    return Verdict(check is not None, name, said, seeds + 1, seconds)
 
 
 def _pytest(root: Path, tests: Sequence[str], times: int) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ from agent.model.ids import InstanceId
 from agent.model.known import Ignorance
 from agent.model.snapshot import Listed
 from tests.simulation.disasters import (
+    RECOVERY,
     Begin,
     backed_up,
     lose,
@@ -162,6 +163,27 @@ def test_founders_that_have_not_started_yet_are_waited_for(begin: Begin, seed: i
         agent.world = replace(agent.world, host=SimHost(agent))
     sim.run_until(sim.whole, within=60)
     assert len(sim.born) == 3
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_etcd_that_was_stopped_for_its_rescue_stays_down(begin: Begin, seed: int) -> None:
+    """EC2 fails right after it was stopped: the loss was proven, and it is not started again for that."""
+    sim = whole(begin, seed)
+    survivor, *lost = sim.random.sample(sim.live(), 3)
+    lose(sim, *lost)
+    sim.reboot(survivor)
+    replace_the_lost(sim, within=20)
+    rescued = sim.machines[survivor]
+    sim.run_until(lambda: rescued.stops == 1, within=RECOVERY)
+    starts = rescued.starts
+    for agent in sim.agents.values():
+        agent.faults.down = {"ec2"}
+    sim.run(60)
+    assert rescued.starts == starts
+    for agent in sim.agents.values():
+        agent.faults.down = set()
+    recovers(sim)
+    assert source(sim) == f"survivor {survivor}"
 
 
 def survivors_that_differ_in_their_tail(sim: Sim) -> tuple[InstanceId, InstanceId] | None:

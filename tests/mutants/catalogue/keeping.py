@@ -53,6 +53,19 @@ KEEPING = (
         ),
     ),
     Mutant(
+        "uploads-that-broke-off-count",
+        "data without a manifest is taken for the newest snapshot, and none is taken for as long",
+        "snapshotting",
+        ("tests/decide/test_snapshotting.py",),
+        (
+            Change(
+                "decide/snapshotting.py",
+                "[each for each in listed if each.usable and each.name.generation == record.generation]",
+                "[each for each in listed if each.name.generation == record.generation]",
+            ),
+        ),
+    ),
+    Mutant(
         "a-manifest-without-its-data",
         "a snapshot counts that is not there",
         "without_its_data",

@@ -65,6 +65,19 @@ LIVING = (
         ),
     ),
     Mutant(
+        "a-quorum-is-waited-for-until-it-is-told",
+        "all instances moved at once, and each waits for the others before it starts",
+        "took longer",
+        story("living", "when_all_moved_at_once_they_start_and_correct_the_list"),
+        (
+            Change(
+                "decide/restarting.py",
+                "    if since is not None and s.o.now - since >= s.policy.address_grace:\n",
+                "    if since is None:\n",
+            ),
+        ),
+    ),
+    Mutant(
         "a-wrong-address-stays",
         "all instances moved at once: the list is never put right, and nobody can join",
         "correct_the_list",

@@ -184,6 +184,19 @@ PROOF = (
         ),
     ),
     Mutant(
+        "a-founder-denies-its-seat",
+        "a founder that has claimed its start and not started yet reports that it never will",
+        "could still lead",
+        story("seldom_met", "founders_that_have_not_started_yet_are_waited_for"),
+        (
+            Change(
+                "decide/reporting.py",
+                "return Seat.OPEN if usable and s.disk.data is Data.EMPTY else Seat.SPENT",
+                "return Seat.OPEN if usable and s.disk.data is None else Seat.SPENT",
+            ),
+        ),
+    ),
+    Mutant(
         "what-is-damaged-is-nothing",
         "damaged data that somebody could repair is half of a quorum, and is passed over (and its objection)",
         "may_be_repaired",
@@ -221,6 +234,46 @@ PROOF = (
         "waited_for",
         (f"{PROPERTIES}::test_a_change_that_is_committed_and_not_applied_yet_is_waited_for",),
         (Change("decide/loss.py", "    if holder.position.pending_changes:\n", "    if holder.position is None:\n"),),
+    ),
+    Mutant(
+        "what-cannot-be-told-is-leaderless",
+        "a certificate of ours has expired, so our etcd tells nothing: that is reported as a leader lost",
+        "Sight",
+        ("tests/decide/test_reporting.py",),
+        (
+            Change(
+                "decide/reporting.py",
+                "    if isinstance(s.o.leader_seen, Unknown) or (s.running and not s.holds_data):\n"
+                "        return Sight.UNTOLD\n",
+                "    if isinstance(s.o.leader_seen, Unknown):\n        return Sight.LONG_LEADERLESS\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "the-grace-is-over-at-once",
+        "an election of two seconds is reported as a quorum lost",
+        "Sight",
+        ("tests/decide/test_reporting.py",),
+        (
+            Change(
+                "decide/reporting.py",
+                "    long = since is not None and s.o.now - since >= s.policy.leaderless_grace\n    return Sight",
+                "    long = since is not None\n    return Sight",
+            ),
+        ),
+    ),
+    Mutant(
+        "no-round-has-every-fact",
+        "reports and the fleet come due in the same rounds, and a lost cluster is never proven to be lost",
+        "memory",
+        ("tests/model/test_memory.py",),
+        (
+            Change(
+                "model/memory.py",
+                'if memory.head is None or "fleet" not in asked or asked["fleet"] != asked.get("process"):',
+                "if asked is not None:",
+            ),
+        ),
     ),
     Mutant(
         "a-loss-without-evidence",

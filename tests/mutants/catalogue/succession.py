@@ -50,6 +50,19 @@ SUCCESSION = (
         ),
     ),
     Mutant(
+        "a-log-ends-where-it-is-committed",
+        "a survivor reports that its log ends with what it knows to be committed, and its tail is given up",
+        "not in",
+        story("seldom_met", "of_two_that_know_the_same_commits_the_longer_log_is_the_source"),
+        (
+            Change(
+                "decide/reporting.py",
+                "LogPosition(read.position.last_term, read.position.last_index, committed, pending_changes=unapplied)",
+                "LogPosition(read.position.last_term, committed, committed, pending_changes=unapplied)",
+            ),
+        ),
+    ),
+    Mutant(
         "snapshots-before-survivors",
         "minutes of writes are lost that a disk still has (and its objection)",
         "still holds are not in",
@@ -118,6 +131,19 @@ SUCCESSION = (
                 "decide/seeding.py",
                 "or (seed is not None and name <= seed)",
                 "or (seed is not None and name.generation <= seed.generation)",
+            ),
+        ),
+    ),
+    Mutant(
+        "etcd-restarts-in-the-middle-of-its-rescue",
+        "its agent forgets the proof between two steps, and the etcd it has stopped is started again",
+        "stays_do",
+        story("seldom_met", "an_etcd_that_was_stopped_for_its_rescue_stays_down"),
+        (
+            Change(
+                "decide/recovering.py",
+                "    if at is None or s.o.now - at > STAY_DOWN:\n",
+                "    if at is None or s.o.now >= at:\n",
             ),
         ),
     ),
