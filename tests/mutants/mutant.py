@@ -34,16 +34,14 @@ class Change:
     old: str
     new: str
 
-    def apply(self, root: Path) -> None:
-        """To the copy of the agent at `root`. Raises MovedOn."""
-        path = root / "agent" / self.file
-        text = path.read_text()
+    def made_in(self, text: str) -> str:
+        """Raises MovedOn."""
         if text.count(self.old) != 1:
             found = f"agent/{self.file} has {text.count(self.old)} times what is to be replaced"
             raise MovedOn(f"the code moved on: {found}:\n{self.old}")
         changed = text.replace(self.old, self.new)
-        compile(changed, str(path), "exec")
-        path.write_text(changed)
+        compile(changed, self.file, "exec")
+        return changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +58,11 @@ class Mutant:
     tried_by: tuple[str, ...]
     changes: tuple[Change, ...]
     times: int = 1  # how many times as many seeds as the suite has
+
+    def made_of(self, agent: Path) -> dict[Path, str]:
+        """What the agent's files become that it changes. Raises MovedOn."""
+        texts: dict[Path, str] = {}
+        for change in self.changes:
+            path = agent / change.file
+            texts[path] = change.made_in(texts[path] if path in texts else path.read_text())
+        return texts

@@ -51,8 +51,8 @@ def tried(mutant: Mutant) -> Verdict:
     with TemporaryDirectory(prefix="mutant-") as folder:
         root = Path(folder).resolve()
         copy_to(root)
-        for change in mutant.changes:
-            change.apply(root)
+        for path, text in mutant.made_of(root / "agent").items():
+            path.write_text(text)
         return judged(root, mutant.tried_by, mutant.times)
 
 
@@ -87,11 +87,12 @@ def judged(root: Path, tests: Sequence[str], times: int) -> Verdict:
 def _pytest(root: Path, tests: Sequence[str], times: int) -> subprocess.CompletedProcess[str]:
     """In the order in which they are named, with the same seeds every time."""
     options = ("-x", "-q", "-rfE", "--tb=no", "-p", "no:randomly", "--hypothesis-seed=0")
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     here = {"PYTHONPATH": str(root), "SIMULATION_SEEDS_TIMES": str(times), "COLUMNS": "1000"}
     return subprocess.run(
         (sys.executable, "-m", "pytest", *options, *tests),
         cwd=root,
-        env=os.environ | here,
+        env=ours | here,
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,

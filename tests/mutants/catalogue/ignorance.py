@@ -102,6 +102,20 @@ IGNORANCE = (
         MANY,
     ),
     Mutant(
+        "doubt-is-tried-again-at-once",
+        "a start whose answer was lost is a second start, of an etcd that runs already",
+        "starts etcd a second time",
+        story("founding", "when_every_reply_is_lost_the_bucket_says_who_won"),
+        (
+            Change(
+                "loop.py",
+                "    result = act(world, decision.action, o)\n",
+                "    result = act(world, decision.action, o)\n"
+                "    if result.outcome is Outcome.MAYBE:\n        result = act(world, decision.action, o)\n",
+            ),
+        ),
+    ),
+    Mutant(
         "maybe-is-done",
         "a store that answers no write is asked again at once, and again, by every agent at the same time",
         "is_not_hammered",
