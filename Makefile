@@ -106,6 +106,13 @@ bench: setup ## how fast it forms, replaces and promotes, beside bare etcd
 	@$(MAKE) etcd
 	@$(BIN)/python -m tests.bench
 
+JOBS ?= 2
+
+.PHONY: mutants
+mutants: setup ## the agent made wrong on purpose, one rule at a time: each time a check must break (JOBS=2)
+	@$(MAKE) etcd
+	@$(BIN)/python -m tests.mutants --jobs $(JOBS)
+
 COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-emit-index-url --no-emit-find-links --no-header
 

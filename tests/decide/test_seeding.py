@@ -15,6 +15,7 @@ from agent.decide.seeding import best_snapshot, best_survivor, manifest_wanted, 
 from agent.model.actions import BeginTask, Blocker, CallHuman, PutInPlace, StampIdentity, StartEtcd, Wait
 from agent.model.disk import Data, Disk, Stage
 from agent.model.generation import Holding
+from agent.model.ids import GenerationNumber
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.work import Ended, FetchSeed, RestoreSeed, Task, Working
 from tests.decide.examples import (
@@ -190,6 +191,14 @@ class TestWhichManifest:
         assert seed_of(foreign) is None
         assert seed_of(record(A)) is None
         assert best_snapshot(foreign, (a_snapshot(),)) is None
+
+
+def test_an_older_generation_may_have_reached_a_higher_revision() -> None:
+    """The second began with less, because that one was bad then; whatever the third needs, it is not that."""
+    seeded = snapshot_name(revision=820, generation=2)
+    third = replace(the_next(manifest(seeded)), generation=GenerationNumber(3))
+    higher = snapshot_name(revision=5000, generation=1)
+    assert best_snapshot(third, (a_snapshot(higher), a_snapshot(seeded))) == seeded
 
 
 def test_of_nobody_nobody_is_the_best() -> None:
