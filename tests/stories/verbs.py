@@ -437,8 +437,15 @@ def recorded(stage: Stage) -> None:
 
 @HAPPENS.means("the cluster has formed")
 def formed(stage: Stage) -> None:
-    stage.sim.run_until(lambda: bool(stage.sim.records) and stage.sim.formed(stage.sim.newest().generation), FORMING)
+    """And somebody has written to it."""
+    sim = stage.sim
+    sim.run_until(lambda: bool(sim.records) and sim.formed(sim.newest().generation) and _is_written_to(sim), FORMING)
     stage.stands()
+
+
+def _is_written_to(sim: Sim) -> bool:
+    lineage = sim.lineage_of(sim.newest())
+    return lineage is not None and lineage.writes > 0
 
 
 @HAPPENS.means("the cluster is whole again")
