@@ -3,6 +3,7 @@ lose its answer, or be the last thing that the agent's process does. And the sma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -123,6 +124,10 @@ class SimMetadata(Door):
         return "Terminated" if self.machine.lifecycle.startswith("Terminating") else "InService"
 
 
+INSTANCE_ID = re.compile(r"i-[0-9a-f]{4,17}")
+"""Of what is none (a member that somebody added by hand) EC2 says nothing."""
+
+
 class SimCloud(Door):
     """EC2 as this agent sees it: complete, or with some of what AWS has been seen to answer."""
 
@@ -130,9 +135,10 @@ class SimCloud(Door):
 
     def __init__(self, agent: Agent) -> None:
         super().__init__(agent)
-        self.hidden: set[InstanceId] = set()  # in no listing, and nothing is said of them
-        self.denied: set[InstanceId] = set()  # EC2 answers, and says that it knows no such instance
-        self.groups_unseen = False  # Auto Scaling lists no group
+        self.unlisted: set[InstanceId] = set()  # in no listing; asked for by its ID, EC2 knows it
+        self.hidden: set[InstanceId] = set()  # in no listing, and nothing is said of them: only their group knows them
+        self.denied: set[InstanceId] = set()  # EC2 says that it knows no such instance, be it the one that asks
+        self.groups_unseen = False  # Auto Scaling knows no group of these instances
         self.frozen: Fleet | None = None  # an old answer, given again and again
 
     def fleet(self, also: frozenset[InstanceId], desired_capacity_too: bool) -> Fleet:
@@ -140,10 +146,13 @@ class SimCloud(Door):
         if self.frozen is not None:
             return self.frozen
         known = {name: each for name, each in sorted(self.sim.machines.items()) if name not in self.sim.forgotten}
-        shown = [each for name, each in known.items() if name not in self.hidden | self.denied]
+        left_out = self.hidden | self.denied | (self.unlisted - also)
+        if self.agent.name in self.hidden | self.unlisted:
+            raise Unavailable(Ignorance.MALFORMED, f"EC2's listing does not contain this instance ({self.agent.name})")
+        shown = [each for name, each in known.items() if name not in left_out]
         groups = () if self.groups_unseen else self.sim.groups()
-        unheard_of = (also - set(known)) | (also & self.denied)
-        return Fleet(tuple(map(self._instance, shown)), groups, unheard_of, frozenset(also & self.sim.ended_by_group))
+        unheard_of = frozenset(filter(INSTANCE_ID.fullmatch, (also - set(known)) | (also & self.denied)))
+        return Fleet(tuple(map(self._instance, shown)), groups, unheard_of, unheard_of & self.sim.ended_by_group)
 
     def _instance(self, machine: Machine) -> Instance:
         return Instance(
@@ -152,6 +161,6 @@ class SimCloud(Door):
             launched_at=machine.launched_at,
             private_ip=machine.ip if machine.state is not InstanceState.TERMINATED else None,
             zone=machine.zone,
-            group=machine.group,
-            lifecycle=machine.lifecycle,
+            group=None if self.groups_unseen else machine.group,
+            lifecycle=None if self.groups_unseen else machine.lifecycle,
         )

@@ -291,7 +291,7 @@ def good_weather(stage: Stage) -> None:
     stage.sim.weather = Faults
     for agent in stage.agents():
         agent.faults = Faults()
-        agent.cloud.hidden, agent.cloud.frozen = set(), None
+        agent.cloud.unlisted, agent.cloud.hidden, agent.cloud.frozen = set(), set(), None
 
 
 def _weather(stage: Stage, who: str | None, worse: Callable[[Faults], object]) -> None:
@@ -333,9 +333,10 @@ def _lists(stage: Stage, answer: Callable[[Fleet, Agent], Fleet]) -> None:
 
 @HAPPENS.means("EC2 does not list {who}")
 def does_not_list(stage: Stage, who: str) -> None:
-    hidden = stage.who(who)
+    """Asked for by its ID, EC2 may know it all the same: chance says so."""
+    left_out, known = stage.who(who), stage.sim.random.random() < 1 / 2
     for agent in stage.agents():
-        agent.cloud.hidden.update(hidden)
+        (agent.cloud.unlisted if known else agent.cloud.hidden).update(left_out)
 
 
 @HAPPENS.means("EC2 has forgotten {who}")
