@@ -1,6 +1,6 @@
 """The bucket door against moto's S3: written once, read back when in doubt, and never a guess.
 
-The first part asks only what `agent.world.doors.Bucket` promises, of whatever `bucket` is.
+What the simulated bucket must do alike is asked of both in `test_parity_bucket`; here is what only S3 can show.
 """
 
 from __future__ import annotations
@@ -82,65 +82,7 @@ CLAIM = Claim(A, Nonce("n1"))
 GONE = Exclusion(A, "its volume burnt", "alice", datetime(2026, 11, 22, 7, tzinfo=UTC))
 
 
-# ---- what the protocol promises ------------------------------------------------------------------------------------
-
-
-def test_an_empty_bucket_has_no_head_no_reports_no_claims_and_no_snapshots(bucket: Bucket) -> None:
-    assert bucket.head(None) is None
-    assert bucket.formed(ONE) is None
-    assert bucket.claim(ONE, A) is None
-    assert bucket.reports(ONE) == ()
-    assert not bucket.snapshots()
-
-
-def test_what_is_written_is_read(bucket: Bucket, cluster: str) -> None:
-    assert bucket.create_generation(record(cluster))
-    assert bucket.write_claim(ONE, CLAIM)
-    assert bucket.write_formed(ONE, FORMED)
-    assert bucket.head(None) == record(cluster)
-    assert bucket.claim(ONE, A) == CLAIM
-    assert bucket.claim(ONE, B) is None
-    assert bucket.formed(ONE) == FORMED
-
-
-def test_the_second_writer_of_a_record_loses_and_changes_nothing(bucket: Bucket, cluster: str) -> None:
-    assert bucket.create_generation(record(cluster))
-    assert not bucket.create_generation(record(cluster, nonce="another"))
-    assert bucket.head(None) == record(cluster)
-
-
-def test_writing_the_same_again_is_won_again(bucket: Bucket, cluster: str) -> None:
-    for _ in range(2):
-        assert bucket.create_generation(record(cluster))
-        assert bucket.write_claim(ONE, CLAIM)
-        assert bucket.write_formed(ONE, FORMED)
-
-
-def test_a_claim_with_another_nonce_and_another_formed_lose(bucket: Bucket) -> None:
-    bucket.write_claim(ONE, CLAIM)
-    bucket.write_formed(ONE, FORMED)
-    assert not bucket.write_claim(ONE, replace(CLAIM, nonce=Nonce("another")))
-    assert not bucket.write_formed(ONE, replace(FORMED, cluster_id=ClusterId(1)))
-    assert bucket.write_claim(ONE, Claim(B, Nonce("another")))
-
-
-def test_the_head_moves_with_its_successors(bucket: Bucket, cluster: str) -> None:
-    first, second, third = (record(cluster, number) for number in (1, 2, 3))
-    bucket.create_generation(first)
-    assert bucket.head(first) == first
-    bucket.create_generation(second)
-    bucket.create_generation(third)
-    assert bucket.head(first) == third
-    assert bucket.head(None) == third
-
-
-def test_reports_are_filed_again_and_again_and_have_ages(bucket: Bucket) -> None:
-    for each in (report(A), report(B), report(A)):
-        bucket.file_report(ONE, each)
-    found = bucket.reports(ONE)
-    assert {each.report for each in found} == {report(A), report(B)}
-    assert all(0 <= each.age_seconds < 10 for each in found)
-    assert bucket.reports(TWO) == ()
+# ---- one winner ---------------------------------------------------------------------------------------------------
 
 
 def test_sixteen_writers_have_one_winner(bucket: Bucket, cluster: str) -> None:
@@ -413,12 +355,6 @@ def test_an_object_without_a_time_has_no_age(bucket: Bucket, cluster: str, gatew
         bucket.snapshots()
 
 
-def test_a_manifest_is_read(bucket: Bucket, cluster: str) -> None:
-    assert bucket.manifest(NAME) is None
-    place(cluster, NAME.manifest_key, manifest(cluster).to_json().encode())
-    assert bucket.manifest(NAME) == manifest(cluster)
-
-
 def test_a_manifest_of_another_cluster_or_snapshot_is_not_believed(bucket: Bucket, cluster: str) -> None:
     for wrong in (manifest("another"), manifest(cluster, LATER)):
         place(cluster, NAME.manifest_key, wrong.to_json().encode())
@@ -478,15 +414,6 @@ def test_the_last_drill_is_the_one_that_was_written_last(aws: Aws, cluster: str)
 
 
 # ---- an operator's word --------------------------------------------------------------------------------------------
-
-
-def test_an_exclusion_is_written_once(bucket: Bucket, cluster: str) -> None:
-    assert bucket.exclusions(ONE) == ()
-    assert bucket.exclude(ONE, GONE)
-    assert bucket.exclude(ONE, GONE)
-    assert not bucket.exclude(ONE, replace(GONE, by="bob"))
-    assert bucket.exclusions(ONE) == (GONE,)
-    assert bucket.exclusions(TWO) == ()
 
 
 def test_an_exclusion_under_anothers_name_is_not_believed(bucket: Bucket, cluster: str) -> None:

@@ -13,10 +13,12 @@ from agent.model.known import Ignorance, Unknown
 from agent.model.members import MemberEntry
 from tests.simulation.doors import Door
 from tests.simulation.logs import DataDir, Entry, Lineage
-from tests.simulation.machines import Machine, number
+from tests.simulation.machines import START, Machine, number
 
 CONNECTED = timedelta(seconds=5)
-"""etcd adds nobody before its voters have been connected for so long (HealthInterval)."""
+"""Whoever has been connected for so long counts where etcd guards a quorum (HealthInterval)."""
+
+TOO_FEW_STARTED = "etcdserver: re-configuration failed due to not enough started members"
 
 
 def entry_of(member: Member) -> MemberEntry:
@@ -66,7 +68,10 @@ class SimEtcd(Door):
             is_learner=own is None or own.is_learner,
             db_size_bytes=1,
             revision=applied.revision,
-            errors=tuple(f"memberID:{each.member} alarm:{each.kind}" for each in sorted_alarms(data.lineage)),
+            errors=tuple(
+                ["etcdserver: no leader"] * (leader is None)
+                + [f"memberID:{each.member} alarm:{each.kind}" for each in sorted_alarms(data.lineage)]
+            ),
         )
 
     def statuses(self, endpoints: Sequence[ClientUrl]) -> Mapping[ClientUrl, MemberStatus | Unknown]:
@@ -112,10 +117,17 @@ class SimEtcd(Door):
 
     # ---- changes of membership
 
-    def _change(self, endpoint: ClientUrl, change: Callable[[Lineage, dict[MemberId, Member]], None]) -> None:
-        """Judged by etcd's rules at the moment at which it arrives."""
+    def _change(
+        self,
+        endpoint: ClientUrl,
+        change: Callable[[Lineage, dict[MemberId, Member]], None],
+        guard: Callable[[Machine], None] = lambda asked: None,
+    ) -> None:
+        """Judged by etcd's rules at the moment at which it arrives: by the member that is asked, as it sees the others
+        (etcd's strict-reconfig-check), and then, through a leader, by all of them."""
 
         def effect() -> None:
+            guard(self._target(endpoint)[0])
             leader, data = self._leader(endpoint)
             members = dict(data.members)
             change(data.lineage, members)
@@ -127,38 +139,59 @@ class SimEtcd(Door):
         added: list[MemberId] = []
 
         def change(lineage: Lineage, members: dict[MemberId, Member]) -> None:
-            self._must_be_connected(lineage, members)
-            if any(each.is_learner for each in members.values()):
-                raise Refused("etcdserver: too many learner members in cluster")
+            second = int((self.sim.now - START).total_seconds())
+            member = MemberId(number(peer_url, lineage.cluster_id, second))
+            if member in lineage.gone:
+                raise Refused("etcdserver: member not found: this URL's last member was removed within the same second")
+            if member in members:
+                raise Refused("etcdserver: member ID already exist")
             if any(peer_url in each.peer_urls for each in members.values()):
                 raise Refused("etcdserver: Peer URLs already exists")
-            member = MemberId(number(peer_url, lineage.cluster_id, self.sim.now))
+            if any(each.is_learner for each in members.values()):
+                raise Refused("etcdserver: too many learner members in cluster")
             members[member] = Member(member, "", (peer_url,), (), is_learner=True)
             added.append(member)
 
-        self._change(endpoint, change)
+        self._change(endpoint, change, self._must_be_connected)
         return added[0]
 
-    def _must_be_connected(self, lineage: Lineage, members: dict[MemberId, Member]) -> None:
-        """etcd 3.5.30: every voter of three, a quorum of more, for five seconds."""
-        voters = [each.id for each in members.values() if not each.is_learner]
-        serving = self.sim.serving(lineage)
-        steady = [each for each in voters if each in serving and self._is_steady(serving[each])]
-        if len(steady) < (len(voters) if len(voters) <= 3 else quorum_of(len(voters))):
+    def _must_be_connected(self, asked: Machine) -> None:
+        """etcd 3.5.30: a quorum of the voters and one more. That is all of two or three, and all but one of four or
+        five; a single voter is enough for itself."""
+        voters = _voters(asked)
+        if self._connected(asked, voters) < (1 if len(voters) == 1 else quorum_of(len(voters) + 1)):
             raise Refused("etcdserver: unhealthy cluster")
+
+    def _connected(self, asked: Machine, voters: list[Member]) -> int:
+        """How many voters this member has been connected to for a while; it counts itself."""
+        near = {each.data.member: each for each in self.sim.raft.group_of(asked) if each.data is not None}
+        steady = [each for each in voters if each.id in near and self._is_steady(near[each.id])]
+        assert asked.data is not None
+        others = [each for each in steady if each.id != asked.data.member] if self._is_steady(asked) else []
+        return len(others) + any(each.id == asked.data.member for each in voters)
 
     def _is_steady(self, machine: Machine) -> bool:
         return machine.steady_since is not None and self.sim.now - machine.steady_since >= CONNECTED
 
     def promote(self, endpoint: ClientUrl, member: MemberId) -> None:
         def change(lineage: Lineage, members: dict[MemberId, Member]) -> None:
-            entry, learner = members.get(member), self.sim.serving(lineage).get(member)
-            in_sync = learner is not None and learner.data is not None and learner.data.appended is not None
-            if entry is None or not entry.is_learner or not in_sync:
+            entry = members.get(member)
+            if entry is None:
+                raise Refused("etcdserver: member not found")
+            if not entry.is_learner:
+                raise Refused("etcdserver: can only promote a learner member")
+            if not self._is_in_sync(lineage, member):
                 raise Refused("etcdserver: can only promote a learner member which is in sync with leader")
+            voters = [each for each in members.values() if not each.is_learner]
+            if 1 + sum(each.started for each in voters) < quorum_of(1 + len(voters)):
+                raise Refused(TOO_FEW_STARTED)
             members[member] = replace(entry, is_learner=False)
 
         self._change(endpoint, change)
+
+    def _is_in_sync(self, lineage: Lineage, member: MemberId) -> bool:
+        learner = self.sim.serving(lineage).get(member)
+        return learner is not None and learner.data is not None and learner.data.appended is not None
 
     def remove(self, endpoint: ClientUrl, member: MemberId) -> None:
         def change(lineage: Lineage, members: dict[MemberId, Member]) -> None:
@@ -168,7 +201,21 @@ class SimEtcd(Door):
             self.sim.promises.at_removal(self.agent.name, lineage, entry, blind=self.agent.faults.blind)
             lineage.gone.add(member)
 
-        self._change(endpoint, change)
+        self._change(endpoint, change, lambda asked: self._must_be_spared(asked, member))
+
+    def _must_be_spared(self, asked: Machine, member: MemberId) -> None:
+        """Enough of those who stay were started, and no quorum needs whoever is connected. Any learner may go."""
+        assert asked.data is not None
+        voters = _voters(asked)
+        entry = asked.data.members.get(member)
+        if entry is not None and entry.is_learner:
+            return
+        rest = [each for each in voters if each.id != member]
+        if sum(each.started for each in rest) < quorum_of(len(rest)):
+            raise Refused(TOO_FEW_STARTED)
+        near = [each.data.member for each in self.sim.raft.group_of(asked) if each.data is not None]
+        if member in near and self._connected(asked, voters) - 1 < quorum_of(len(voters) - 1):
+            raise Refused("etcdserver: unhealthy cluster")
 
     def move_leader(self, endpoint: ClientUrl, to: MemberId) -> None:
         def effect() -> None:
@@ -187,9 +234,15 @@ class SimEtcd(Door):
                 raise Refused("etcdserver: member not found")
             if any(peer_url in each.peer_urls and each.id != member for each in members.values()):
                 raise Refused("etcdserver: Peer URLs already exists")
-            members[member] = replace(entry, peer_urls=(peer_url,))
+            members[member] = replace(entry, peer_urls=(peer_url,), is_learner=False)  # before 3.5.31 also a learner
 
         self._change(endpoint, change)
+
+
+def _voters(asked: Machine) -> list[Member]:
+    """As this member knows them."""
+    assert asked.data is not None
+    return [each for each in asked.data.members.values() if not each.is_learner]
 
 
 def sorted_alarms(lineage: Lineage) -> tuple[Alarm, ...]:

@@ -3,6 +3,7 @@ lose its answer, or be the last thing that the agent's process does. And the sma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -179,6 +180,10 @@ class SimMetadata(Door):
         return "Terminated" if self.machine.lifecycle.startswith("Terminating") else "InService"
 
 
+INSTANCE_ID = re.compile(r"i-[0-9a-f]{4,17}")
+"""Of what is none (a member that somebody added by hand) EC2 says nothing."""
+
+
 class SimCloud(Door):
     """EC2 as this agent sees it: complete, or with some of what AWS has been seen to answer."""
 
@@ -186,9 +191,10 @@ class SimCloud(Door):
 
     def __init__(self, agent: Agent) -> None:
         super().__init__(agent)
-        self.hidden: set[InstanceId] = set()  # in no listing, and nothing is said of them
-        self.denied: set[InstanceId] = set()  # EC2 answers, and says that it knows no such instance
-        self.groups_unseen = False  # Auto Scaling lists no group
+        self.unlisted: set[InstanceId] = set()  # in no listing; asked for by its ID, EC2 knows it
+        self.hidden: set[InstanceId] = set()  # in no listing, and nothing is said of them: only their group knows them
+        self.denied: set[InstanceId] = set()  # EC2 says that it knows no such instance, be it the one that asks
+        self.groups_unseen = False  # Auto Scaling knows no group of these instances
         self.frozen: Fleet | None = None  # an old answer, given again and again
         self.lag = 0.0  # seconds for which an answer is given again
         self.partial = 0.0  # how likely an instance is missing from one answer, and the young ones are denied
@@ -201,8 +207,8 @@ class SimCloud(Door):
             return self.frozen
         if self._last is None or (self.sim.now - self._read_at).total_seconds() >= self.lag:
             self._last, self._read_at = self._answer(also), self.sim.now
-        if self.agent.name in self.hidden:
-            raise Unavailable(Ignorance.MALFORMED, "the listing does not contain this instance")
+        if self.agent.name in self.hidden | self.unlisted:
+            raise Unavailable(Ignorance.MALFORMED, f"EC2's listing does not contain this instance ({self.agent.name})")
         return self._last
 
     def complete_hook(self, transition: Transition) -> None:
@@ -217,18 +223,19 @@ class SimCloud(Door):
 
     def see_clearly(self) -> None:
         """Answers are complete and of now."""
-        self.hidden, self.denied, self.frozen = set(), set(), None
+        self.unlisted, self.hidden, self.denied, self.frozen = set(), set(), set(), None
         self.groups_unseen, self.lag, self.partial = False, 0.0, 0.0
 
     def _answer(self, also: frozenset[InstanceId]) -> Fleet:
         known = {name: each for name, each in sorted(self.sim.machines.items()) if name not in self.sim.forgotten}
         missing = {name for name in known if self._is_missed(name)}
         denied = self.denied | {name for name in missing if self.sim.now - known[name].launched_at < SETTLED}
-        found_by_id = (also & missing) - denied
-        shown = [each for name, each in known.items() if name not in (self.hidden | denied | missing) - found_by_id]
+        found_by_id = (also & (missing | self.unlisted)) - denied - self.hidden
+        left_out = (self.hidden | self.unlisted | denied | missing) - found_by_id
+        shown = [each for name, each in known.items() if name not in left_out]
         groups = () if self.groups_unseen else self.sim.groups()
-        unheard_of = (also - set(known)) | (also & denied)
-        return Fleet(tuple(map(self._instance, shown)), groups, unheard_of, frozenset(also & self.sim.ended_by_group))
+        unheard_of = frozenset(filter(INSTANCE_ID.fullmatch, (also - set(known)) | (also & denied)))
+        return Fleet(tuple(map(self._instance, shown)), groups, unheard_of, unheard_of & self.sim.ended_by_group)
 
     def _is_missed(self, name: InstanceId) -> bool:
         if not self.partial or name == self.agent.name:
@@ -242,6 +249,6 @@ class SimCloud(Door):
             launched_at=machine.launched_at,
             private_ip=machine.ip if machine.state is not InstanceState.TERMINATED else None,
             zone=machine.zone,
-            group=machine.group,
-            lifecycle=machine.lifecycle,
+            group=None if self.groups_unseen else machine.group,
+            lifecycle=None if self.groups_unseen else machine.lifecycle,
         )

@@ -52,7 +52,7 @@ def test_two_of_three_found_after_the_grace_and_the_late_one_joins(begin: Begin,
     sim = begin(seed, 2, desired=3)
     sim.run(sim.agents[sim.live()[0]].policy.founding_grace.total_seconds() - 1)
     assert not sim.lineages, "a majority alone does not found before the grace"
-    sim.run_until(sim.formed, within=10)
+    sim.run_until(lambda: sim.formed() and sim.writes() > 0, within=10)
     assert sim.voters() == ["i-0001", "i-0002"]
     sim.launch()
     sim.run_until(sim.whole, within=30)
