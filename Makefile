@@ -87,6 +87,11 @@ demo: setup ## a cluster forms, loses its leader, grows, loses its majority: in 
 	@$(MAKE) etcd
 	@$(BIN)/etcd-asg-agent lab demo
 
+.PHONY: chaos
+chaos: setup ## real etcd broken in every way we know (CASE=name,name TIMES=3, RANDOM_MINUTES=60 SEED=7)
+	@$(MAKE) etcd
+	@$(BIN)/python -m tests.chaos --case '$(CASE)' --times $(or $(TIMES),1) --random $(or $(RANDOM_MINUTES),0) --seed $(or $(SEED),1)
+
 .PHONY: bench
 bench: setup ## how fast it forms, replaces and promotes, beside bare etcd
 	@$(MAKE) etcd
