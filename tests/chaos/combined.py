@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 from agent.lab.client import Instance
-from tests.chaos import network
+from tests.chaos import in_aws, network
 from tests.chaos.case import Case, Next
 from tests.chaos.checker import Loss
 from tests.chaos.scene import Scene
@@ -63,10 +63,10 @@ BLOWS = (
 )
 
 TROUBLES = (
-    Trouble("EC2 throttled", lambda scene: scene.weather({"service": "ec2", "status": 503})),
+    Trouble("EC2 throttled", lambda scene: scene.weather(*in_aws.THROTTLED)),
     Trouble("EC2 lists nobody", lambda scene: scene.weather({"service": "ec2", "empty": True})),
     Trouble("Auto Scaling stale", lambda scene: scene.weather({"service": "autoscaling", "stale": True})),
-    Trouble("S3 down", lambda scene: scene.weather({"service": "s3", "status": 503})),
+    Trouble("S3 down", lambda scene: scene.weather(in_aws.S3_DOWN)),
     Trouble("S3 loses answers", lambda scene: scene.weather(LOST_ANSWERS)),
     Trouble("S3 in conflict", lambda scene: scene.weather(CONFLICT)),
     Trouble("S3 mute to one", lambda scene: scene.mute_from_s3(one(scene))),

@@ -5,7 +5,10 @@ from __future__ import annotations
 from tests.chaos.case import Case, with_one_disk, without_disks
 from tests.chaos.scene import Scene
 
-THROTTLED = ({"service": "ec2", "status": 503}, {"service": "autoscaling", "status": 503})
+THROTTLED = (
+    {"service": "ec2", "operation": "Describe*", "status": 503},
+    {"service": "autoscaling", "operation": "Describe*", "status": 503},
+)
 S3_DOWN = {"service": "s3", "status": 503}
 
 

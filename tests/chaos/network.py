@@ -11,6 +11,7 @@ House rules: an nft table of its own for each block, gone at the end of the bloc
 from __future__ import annotations
 
 import ipaddress
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -63,7 +64,7 @@ def slow(lab: Lab, one_way_ms: int) -> Iterator[None]:
         assert relay.stdout.readline(), "the relay did not come up"
         peers = f"ip daddr {_block(lab)}.0.0/16 tcp dport {PEER_PORT} ct mark != 0"
         rules = [
-            f"redirected {peers} dnat to {address}:{RELAY_PORT}",
+            f"redirected {peers} counter dnat to {address}:{RELAY_PORT}",
             f"severed {peers} ct state established reject with tcp reset",
         ]
         with _rules(lab, rules):
@@ -76,8 +77,8 @@ def slow(lab: Lab, one_way_ms: int) -> Iterator[None]:
 def _dropping(sender: Instance, receiver: Instance, when: str) -> list[str]:
     here, there = _mark(sender), _mark(receiver)
     return [
-        f"severed ct mark {here} ct original ip daddr {receiver.address} ct direction original {when}drop",
-        f"severed ct mark {there} ct original ip daddr {sender.address} ct direction reply {when}drop",
+        f"severed ct mark {here} ct original ip daddr {receiver.address} ct direction original {when}counter drop",
+        f"severed ct mark {there} ct original ip daddr {sender.address} ct direction reply {when}counter drop",
     ]
 
 
@@ -98,17 +99,20 @@ _TABLES = count(1)
 def _rules(lab: Lab, rules: Iterable[str]) -> Iterator[None]:
     table = f"etcd_asg_chaos_{_block(lab).partition('.')[2]}_{next(_TABLES)}"
     added = "\n".join(f"add rule ip {table} {rule}" for rule in rules)
-    _nft(TABLE.format(table=table, rules=added))
+    _nft("-f", "-", script=TABLE.format(table=table, rules=added))
     try:
         yield
+        met = sum(int(packets) for packets in re.findall(r"counter packets (\d+)", _nft("list", "table", "ip", table)))
+        assert met, f"the rules of {table} met no packet: nothing was broken"
     finally:
-        _nft(f"delete table ip {table}")
+        _nft("delete", "table", "ip", table)
 
 
-def _nft(script: str) -> None:
+def _nft(*words: str, script: str = "") -> str:
     try:
-        done = subprocess.run(["nft", "-f", "-"], input=script, text=True, capture_output=True, check=False, timeout=10)
+        done = subprocess.run(["nft", *words], input=script, text=True, capture_output=True, check=False, timeout=10)
     except OSError as error:
         raise LabError(f"bad links take root and nft: {error}") from None
     if done.returncode:
         raise LabError(f"nft refused the rules of bad links (root?): {done.stderr.strip()[:300]}")
+    return done.stdout

@@ -91,7 +91,7 @@ CASES = (
         "slow-links",
         "200 ms between members, while a follower is terminated and replaced",
         slow_links,
-        settings={"etcd": {"election_ms": 2000}},
+        settings={"etcd": {"election_ms": 2000}, "timing": {"leaderless_grace": "10s"}},
     ),
     Case("lossy-links", "a tenth of the packets is lost for 30 s, while a follower is terminated", lossy_links),
     Case("majority-without-s3", "leader and follower do not reach S3 for 25 s", majority_without_s3),

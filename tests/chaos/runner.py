@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from agent.lab.client import Lab
 from agent.lab.spec import LabError, LabSpec, Pace
 from tests import etcd_versions
@@ -108,7 +110,7 @@ def _run(case: Case, scene: Scene, seed: int) -> Result:
             fault_s = time.monotonic()
             case.do(scene)
             _all_is_well(scene, case.within_s)
-        except (AssertionError, LabError, OSError) as error:
+        except (AssertionError, LabError, OSError, ClientError) as error:
             trouble.append(f"{type(error).__name__}: {error}")
     history = _history(scene, trouble)
     keep(history, lab.folder / "ledger.jsonl")
