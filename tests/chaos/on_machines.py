@@ -138,7 +138,8 @@ def full_disk(scene: Scene) -> None:
                 file.flush()
         except OSError:
             pass
-    scene.wait(15)
+    scene.wait(10)
+    scene.serves_nothing(victim, for_s=5)
     ballast.unlink(missing_ok=True)
     scene.note("there is room again")
 

@@ -86,7 +86,10 @@ registers linearizable, one lineage at a time, the same HashKV everywhere. Each 
 - **allowed**: what the case may cost at most; more is a failure. *Not on the best surviving disk*: the run compares
   with that disk's own bytes.
 
-Three runs a case where three are shown, the newest last. A row is made by `make chaos CASE=NAME TIMES=3`.
+At most the last three runs of a case are shown, the newest last. A row is made by `make chaos CASE=NAME TIMES=3`.
+
+Not here: clocks that differ (every process here has the machine's; the simulation has them differ), certificates that
+expire, lifecycle hooks.
 """
 
 

@@ -53,7 +53,7 @@ class Result:
     acknowledged: int = 0
     lost: int = 0
     lost_s: float = 0.0
-    """From the oldest lost acknowledgement to the first fault."""
+    """From the oldest lost acknowledgement to the moment when the disks were in danger."""
     unavailable_s: float = 0.0
     new_generations: int = 0
     took_s: float = 0.0
@@ -101,23 +101,21 @@ def _scene(case: Case, folder: Path, seed: int) -> Iterator[Scene]:
 def _run(case: Case, scene: Scene, seed: int) -> Result:
     lab, crowd = scene.lab, scene.crowd
     trouble: list[str] = []
-    fault_s = 0.0
     with crowd:
         try:
             crowd.served_everywhere()
             crowd.grows(100)
             scene.note_snapshot()
-            fault_s = time.monotonic()
             case.do(scene)
             _all_is_well(scene, case.within_s)
         except (AssertionError, LabError, OSError, ClientError) as error:
             trouble.append(f"{type(error).__name__}: {error}")
     history = _history(scene, trouble)
     keep(history, lab.folder / "ledger.jsonl")
-    (lab.folder / "notes.json").write_text(json.dumps([(at - fault_s, what) for at, what in scene.notes], indent=1))
+    (lab.folder / "notes.json").write_text(json.dumps(scene.notes, indent=1))
     verdict = judge(history, case.loss, scene.snapshot_revision)
     trouble += [*verdict.violations, *_lineage_trouble(case, lab, history, verdict.lost)]
-    return _result(case, seed, trouble, verdict, fault_s, len(generations(lab)) - 1)
+    return _result(case, seed, trouble, verdict, scene.endangered_s, len(generations(lab)) - 1)
 
 
 def _all_is_well(scene: Scene, within_s: float) -> None:
@@ -195,16 +193,16 @@ def _held_by_the_survivor(case: Case, lab: Lab, generation: int, lost: tuple[Wri
 
 
 def _result(
-    case: Case, seed: int, trouble: list[str], verdict: Verdict, fault_s: float, new_generations: int
+    case: Case, seed: int, trouble: list[str], verdict: Verdict, endangered_s: float, new_generations: int
 ) -> Result:
-    oldest = min((each.ended_s for each in verdict.lost), default=fault_s)
+    oldest = min((each.ended_s for each in verdict.lost), default=endangered_s)
     return Result(
         case=case,
         seed=seed,
         violations=tuple(trouble),
         acknowledged=verdict.acknowledged,
         lost=len(verdict.lost),
-        lost_s=max(0.0, fault_s - oldest),
+        lost_s=max(0.0, endangered_s - oldest),
         unavailable_s=verdict.unavailable_s,
         new_generations=new_generations,
     )

@@ -33,6 +33,8 @@ class Scene:
     """How many voters there shall be in the end."""
     snapshot_revision: int = 0
     """What the newest snapshot held when the disks were last in danger."""
+    endangered_s: float = 0.0
+    """When that was."""
     notes: list[tuple[float, str]] = field(default_factory=list)
     afterwards: list[Callable[[], None]] = field(default_factory=list)
     """What is to be undone once the lab is down."""
@@ -43,6 +45,7 @@ class Scene:
 
     def note_snapshot(self) -> None:
         """What is in the bucket by now may not be lost any more."""
+        self.endangered_s = time.monotonic()
         self.snapshot_revision = int(manifests(self.lab, head(self.lab))[-1]["revision"])
 
     def generations(self) -> list[int]:
@@ -179,6 +182,13 @@ class Scene:
                 with suppress(LabError):  # it may have ended meanwhile
                     self.lab.heal(each.id)
             self.note("healed")
+
+    def serves_nothing(self, target: Instance, for_s: float) -> None:
+        """It really is out of order: it acknowledges no write for so long."""
+        since_s = time.monotonic()
+        self.wait(for_s)
+        served = [each for each in self.crowd.acknowledged(since_s) if each.address == target.address]
+        assert not served, f"{target.id} acknowledged {len(served)} writes: nothing was broken"
 
     # ---- the fleet ----
 
