@@ -140,21 +140,28 @@ def _positions(history: History, lineage: int) -> list[_Position]:
     own = [each for each in history.answered if each.lineage == lineage]
     found = [_Position(each.revision, each.began_s, each.ended_s, each) for each in own]
     floor = min(each.revision for each in own)
-    newer = [each.revision for each in history.answered if each.lineage != lineage and each.revision > floor]
-    ceiling = min(newer, default=None)
-    for write, revision in _effects_of_unknowns(history):
-        if revision >= floor and (ceiling is None or revision < ceiling):
+    for write, revision in _effects_of_unknowns(history, lineage):
+        if revision >= floor:
             found.append(_Position(revision, write.began_s, float("inf"), write))
     return found
 
 
-def _effects_of_unknowns(history: History) -> list[tuple[Write, int]]:
-    """The writes without an answer that did happen, with the revision under which somebody has seen them."""
+def _effects_of_unknowns(history: History, lineage: int) -> list[tuple[Write, int]]:
+    """The writes without an answer that did happen, as this lineage itself has shown them.
+
+    What only a later one shows may have happened there: a survivor's log may end with an entry that no quorum ever had,
+    at the very revision at which the quorum that was lost had another.
+    """
     unknown = {each.value: each for each in history.writes if each.outcome is Outcome.UNKNOWN}
-    seen = {each.value: each.written_at for each in history.reads if each.outcome is Outcome.OK}
-    for holding in history.holdings:
-        seen |= {held.value: held.revision for held in holding.ledger.values()}
-    return [(unknown[value], revision) for value, revision in sorted(seen.items()) if value in unknown]
+    return [(unknown[value], revision) for value, revision in sorted(_shown(history, lineage)) if value in unknown]
+
+
+def _shown(history: History, lineage: int) -> set[tuple[str, int]]:
+    """Every value that a lineage's reads show, or its members hold in the end, with its revision."""
+    shown = {(each.value, each.written_at) for each in history.reads if each.lineage == lineage and each.value}
+    if lineage == lineages(history.answered)[-1]:
+        shown |= {(held.value, held.revision) for holding in history.holdings for held in holding.ledger.values()}
+    return shown
 
 
 def _out_of_order(positions: list[_Position]) -> Iterator[str]:
@@ -219,7 +226,6 @@ def _versions(history: History, lineage: int) -> dict[str, list[tuple[int, str]]
     """Every known version of every register as this lineage has them: what it inherited, and what it made itself."""
     order = lineages(history.answered)
     older = order[: order.index(lineage)]
-    writes = {each.value: each for each in history.writes}
     known = {(each.register, each.revision, each.value) for each in history.acknowledged if each.lineage == lineage}
     for each in older:
         reach = _horizon(history, each, order.index(lineage))
@@ -228,13 +234,7 @@ def _versions(history: History, lineage: int) -> dict[str, list[tuple[int, str]]
             for write in history.acknowledged
             if write.lineage == each and write.revision <= reach
         }
-    seen = [(each.value, each.written_at) for each in history.reads if each.lineage == lineage and each.value]
-    if lineage == order[-1]:
-        seen += [(held.value, held.revision) for holding in history.holdings for held in holding.ledger.values()]
-    for value, revision in seen:
-        write = writes.get(value)
-        if write is not None and write.outcome is Outcome.UNKNOWN:
-            known.add((write.register, revision, value))
+    known |= {(write.register, revision, write.value) for write, revision in _effects_of_unknowns(history, lineage)}
     by_register: dict[str, list[tuple[int, str]]] = {}
     for register, revision, value in sorted(known):
         by_register.setdefault(register, []).append((revision, value))

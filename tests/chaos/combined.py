@@ -40,26 +40,32 @@ class Trouble:
     around: Callable[[Scene], AbstractContextManager[None]]
 
 
+def every(scene: Scene) -> Sequence[Instance]:
+    """All that there shall be, once they have power: what an earlier blow ended has been replaced by then."""
+    scene.until(lambda: len(scene.lab.addresses()) == scene.size, 30, f"{scene.size} machines with power")
+    return scene.everybody()
+
+
 def one(scene: Scene) -> Instance:
     """Anybody, leader or not: there may be none."""
-    return scene.chance.choice(scene.everybody())
+    return scene.chance.choice(every(scene))
 
 
 def two(scene: Scene) -> Sequence[Instance]:
-    return scene.chance.sample(scene.everybody(), 2)
+    return scene.chance.sample(every(scene), 2)
 
 
 BLOWS = (
     Blow("kill one", lambda scene: scene.kill(one(scene))),
     Blow("kill two", lambda scene: scene.kill(*two(scene))),
-    Blow("kill all", lambda scene: scene.kill(*scene.everybody())),
-    Blow("reboot all", lambda scene: scene.reboot(*scene.everybody())),
+    Blow("kill all", lambda scene: scene.kill(*every(scene))),
+    Blow("reboot all", lambda scene: scene.reboot(*every(scene))),
     Blow("wipe one", lambda scene: scene.wipe(one(scene)), disks=1),
     Blow("wipe two", lambda scene: scene.wipe(*two(scene)), disks=2),
-    Blow("wipe all", lambda scene: scene.wipe(*scene.everybody()), disks=3),
+    Blow("wipe all", lambda scene: scene.wipe(*every(scene)), disks=3),
     Blow("terminate one", lambda scene: scene.terminate(one(scene)), disks=1),
     Blow("terminate two", lambda scene: scene.terminate(*two(scene)), disks=2),
-    Blow("terminate all", lambda scene: scene.terminate(*scene.everybody()), disks=3),
+    Blow("terminate all", lambda scene: scene.terminate(*every(scene)), disks=3),
 )
 
 TROUBLES = (

@@ -127,6 +127,17 @@ def test_what_the_snapshot_did_not_hold_may_be_lost_with_every_disk() -> None:
     assert verdict.unavailable_s == pytest.approx(6.0)
 
 
+def test_a_survivors_tail_may_stand_where_the_lost_quorum_had_another_write() -> None:
+    """Found by the combination of seed 3: both have revision 13, and only the lost quorum's was acknowledged."""
+    tail = put(5, X, 2.9, 13)
+    history = a_restored_history()
+    reads = tuple(got(tail, 8.0, BUMP + 15, B) if each.value == ONE.value else each for each in history.reads)
+    history = replace(history, writes=(*history.writes, lost_answer(tail)), reads=reads)
+    verdict = judge(holding(history, ONE, TWO, tail, FOUR, lineage=B), Loss.BEST_DISK)
+    assert verdict.violations == ()
+    assert verdict.lost == (THREE,)
+
+
 def test_a_failed_write_that_left_nothing_is_nothing() -> None:
     history = a_healthy_history()
     history = replace(history, writes=(*history.writes, refused(put(5, X, 5.0, 0))))
