@@ -81,8 +81,8 @@ registers linearizable, one lineage at a time, the same HashKV everywhere. Each 
 
 - **RTO**: the longest time without an acknowledged write through any endpoint. The lab's agents call a leader lost
   after 4 s, where the default is 30 s; its instances boot in half a second: add what yours take.
-- **RPO**: acknowledged writes that were gone in the end, and how long before the fault the oldest of them was
-  acknowledged. Snapshots are taken every 10 s here.
+- **RPO**: acknowledged writes that were gone in the end, and the seconds between the oldest and the newest of them.
+  Snapshots are taken every 10 s here, and right after a generation has formed.
 - **allowed**: what the case may cost at most; more is a failure. *Not on the best surviving disk*: the run compares
   with that disk's own bytes.
 

@@ -53,7 +53,7 @@ class Result:
     acknowledged: int = 0
     lost: int = 0
     lost_s: float = 0.0
-    """From the oldest lost acknowledgement to the moment when the disks were in danger."""
+    """From the oldest lost acknowledgement to the newest."""
     unavailable_s: float = 0.0
     new_generations: int = 0
     took_s: float = 0.0
@@ -115,7 +115,7 @@ def _run(case: Case, scene: Scene, seed: int) -> Result:
     (lab.folder / "notes.json").write_text(json.dumps(scene.notes, indent=1))
     verdict = judge(history, case.loss, scene.snapshot_revision)
     trouble += [*verdict.violations, *_lineage_trouble(case, lab, history, verdict.lost)]
-    return _result(case, seed, trouble, verdict, scene.endangered_s, len(generations(lab)) - 1)
+    return _result(case, seed, trouble, verdict, len(generations(lab)) - 1)
 
 
 def _all_is_well(scene: Scene, within_s: float) -> None:
@@ -192,17 +192,15 @@ def _held_by_the_survivor(case: Case, lab: Lab, generation: int, lost: tuple[Wri
         yield f"lost although the survivor's disk held them ({len(held)}): {held[:3]}"
 
 
-def _result(
-    case: Case, seed: int, trouble: list[str], verdict: Verdict, endangered_s: float, new_generations: int
-) -> Result:
-    oldest = min((each.ended_s for each in verdict.lost), default=endangered_s)
+def _result(case: Case, seed: int, trouble: list[str], verdict: Verdict, new_generations: int) -> Result:
+    ends = [each.ended_s for each in verdict.lost]
     return Result(
         case=case,
         seed=seed,
         violations=tuple(trouble),
         acknowledged=verdict.acknowledged,
         lost=len(verdict.lost),
-        lost_s=max(0.0, endangered_s - oldest),
+        lost_s=max(ends, default=0.0) - min(ends, default=0.0),
         unavailable_s=verdict.unavailable_s,
         new_generations=new_generations,
     )

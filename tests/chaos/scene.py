@@ -33,8 +33,6 @@ class Scene:
     """How many voters there shall be in the end."""
     snapshot_revision: int = 0
     """What the newest snapshot held when the disks were last in danger."""
-    endangered_s: float = 0.0
-    """When that was."""
     notes: list[tuple[float, str]] = field(default_factory=list)
     afterwards: list[Callable[[], None]] = field(default_factory=list)
     """What is to be undone once the lab is down."""
@@ -45,7 +43,6 @@ class Scene:
 
     def note_snapshot(self) -> None:
         """What is in the bucket by now may not be lost any more."""
-        self.endangered_s = time.monotonic()
         self.snapshot_revision = int(manifests(self.lab, head(self.lab))[-1]["revision"])
 
     def generations(self) -> list[int]:
