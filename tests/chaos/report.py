@@ -62,8 +62,10 @@ def note(result: Result) -> None:
 
 
 def kept() -> list[Row]:
-    """All runs that are kept, oldest first."""
-    return [Row(**json.loads(line)) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
+    """All runs that are kept of cases that there still are, oldest first."""
+    rows = [Row(**json.loads(line)) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
+    known = {combined.NAME, *(case.name for case in CASES)}
+    return [each for each in rows if each.case in known]
 
 
 def write() -> None:
