@@ -101,6 +101,11 @@ JOBS ?= 2
 simulate: setup ## SEEDS=1000 FIRST=0 JOBS=2: whole fleets in virtual time, each seed a walk through faults
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS)
 
+.PHONY: chaos
+chaos: setup ## real etcd broken in every way we know (CASE=name,name TIMES=3, RANDOM_MINUTES=60 SEED=7)
+	@$(MAKE) etcd
+	@$(BIN)/python -m tests.chaos --case '$(CASE)' --times $(or $(TIMES),1) --random $(or $(RANDOM_MINUTES),0) --seed $(or $(SEED),1)
+
 .PHONY: bench
 bench: setup ## how fast it forms, replaces and promotes, beside bare etcd
 	@$(MAKE) etcd

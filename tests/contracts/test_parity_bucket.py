@@ -22,7 +22,7 @@ from agent.model.snapshot import DrillRecord, DrillResult
 from agent.world.aws import Aws
 from agent.world.bucket import S3Bucket
 from agent.world.doors import Bucket
-from tests.contracts.aws_stand_in import Gateway, moto_behind_a_gateway, s3_error
+from tests.contracts.aws_stand_in import REAL, REGION, Gateway, moto_behind_a_gateway, s3_error
 from tests.contracts.test_bucket import (
     CLAIM,
     FORMED,
@@ -31,8 +31,6 @@ from tests.contracts.test_bucket import (
     LOWER_OF_THE_NEXT,
     NAME,
     ONE,
-    REAL,
-    REGION,
     TWO,
     WRITES,
     A,

@@ -1,0 +1,8 @@
+"""Every case, in the order of the document."""
+
+from __future__ import annotations
+
+from tests.chaos import in_aws, in_the_fleet, on_machines, on_the_network
+from tests.chaos.case import Case
+
+CASES: tuple[Case, ...] = (*on_machines.CASES, *on_the_network.CASES, *in_aws.CASES, *in_the_fleet.CASES)

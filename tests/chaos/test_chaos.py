@@ -1,0 +1,22 @@
+"""A short fixed set of chaos for every `make test`; the whole of it is `make chaos`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import runner
+from tests.chaos.cases import CASES
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(120)]
+
+ALWAYS = ("kill-leader", "terminate-majority", "terminate-all")
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_case(name: str, tmp_path: Path) -> None:
+    (case,) = (each for each in CASES if each.name == name)
+    result = runner.run(case, tmp_path / "lab", seed=1)
+    runner.tell(result)
+    assert result.violations == ()
