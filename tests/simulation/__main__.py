@@ -10,13 +10,11 @@ Rates are by the processors' time, so that a busy machine says the same as an id
 from __future__ import annotations
 
 import argparse
-import gc
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
-from tests.simulation.seeds import Ended, play, shrink, trial_of
+from tests.simulation.seeds import Ended, play, play_seed, trial_of
 from tests.simulation.sim import Sim
 
 LAST_LINES = 60
@@ -66,23 +64,10 @@ def _run(seeds: Sequence[int], jobs: int) -> int:
 
 def _played(seeds: Sequence[int], jobs: int) -> Iterator[tuple[Ended, float]]:
     if jobs < 2:
-        yield from map(_play, seeds)
+        yield from map(play_seed, seeds)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(_play, seeds)
-
-
-def _play(seed: int) -> tuple[Ended, float]:
-    """How it ended, and the seconds of a core that it took. What failed comes back shrunk.
-
-    A world is full of circles, none of which can go before its seed is done: they are looked for only then.
-    """
-    gc.disable()
-    began = time.process_time()
-    ended = play(trial_of(seed))
-    gc.collect()
-    took = time.process_time() - began
-    return (replace(ended, story=[]) if ended.broke is None else shrink(ended)), took
+        yield from pool.imap_unordered(play_seed, seeds)
 
 
 def _calm_rate() -> float:
