@@ -331,12 +331,20 @@ def _lists(stage: Stage, answer: Callable[[Fleet, Agent], Fleet]) -> None:
         agent.cloud.frozen = answer(agent.cloud.fleet(frozenset(), True), agent)
 
 
-@HAPPENS.means("EC2 does not list {who}")
-def does_not_list(stage: Stage, who: str) -> None:
-    """Asked for by its ID, EC2 may know it all the same: chance says so."""
-    left_out, known = stage.who(who), stage.sim.random.random() < 1 / 2
+@HAPPENS.means("EC2 leaves {who} out of its lists")
+def left_out(stage: Stage, who: str) -> None:
+    """Asked for by their IDs, it knows them."""
+    names = stage.who(who)
     for agent in stage.agents():
-        (agent.cloud.unlisted if known else agent.cloud.hidden).update(left_out)
+        agent.cloud.unlisted.update(names)
+
+
+@HAPPENS.means("EC2 tells nothing of {who}")
+def untold(stage: Stage, who: str) -> None:
+    """In no way of asking; only their group lists them."""
+    names = stage.who(who)
+    for agent in stage.agents():
+        agent.cloud.hidden.update(names)
 
 
 @HAPPENS.means("EC2 has forgotten {who}")
