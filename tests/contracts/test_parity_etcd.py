@@ -123,6 +123,8 @@ class SimPlace:
 class AnythingGoes(Promises):
     """Here etcd is asked for what no agent may ask for."""
 
+    def at_effect(self, *_: object) -> None: ...
+
     def at_removal(self, *_: object, **__: object) -> None: ...
 
 

@@ -111,8 +111,8 @@ KEEPING = (
     Mutant(
         "412-is-ours",
         "another's claim is taken for our own success: the door does not compare what it reads back",
-        "another_nonce",
-        ("tests/contracts/test_bucket.py::test_a_claim_with_another_nonce_and_another_formed_lose",),
+        "the_words_of_the_winner",
+        ("tests/contracts/test_parity_bucket.py::test_the_words_of_the_winner_stay",),
         (
             Change(
                 "world/bucket.py",

@@ -131,15 +131,16 @@ REMOVING = (
     Mutant(
         "all-the-silent-are-removed",
         "not one at a time: with the dead one go all who did not answer just now",
-        "removes",
+        "second effect",
         WALKS,
         (
             Change(
                 "act.py",
-                "            etcd.remove(endpoint, member)\n",
-                "            for each in o.membership.members:\n"
-                "                if each.id == member or not o.answers.answered(each.id):\n"
-                "                    etcd.remove(endpoint, each.id)\n",
+                "    return _done(lambda: etcd.remove(endpoint, member))\n",
+                "    for each in o.membership.members:\n"
+                "        if each.id == member or not o.answers.answered(each.id):\n"
+                "            etcd.remove(endpoint, each.id)\n"
+                "    return DONE\n",
             ),
         ),
         MANY,
