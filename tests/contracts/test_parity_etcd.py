@@ -447,6 +447,8 @@ def add_and_remove(ground: Ground, asked: Place) -> None:
 def test_without_a_quorum_a_member_talks_of_itself_and_nothing_is_certain(three: Ground) -> None:
     survivor, *others = reversed(leader_first(three))
     door, endpoint = three.door, survivor.client_url
+    now = {each.id for each in listed(three, survivor).members}
+    three.until(lambda: {each.id for each in door.members_locally(endpoint)} == now, "has an older list")
     before, lost, entries = door.status(endpoint), member_at(three, others[0]), set(door.members_locally(endpoint))
     for place in others:
         three.kill(place)
