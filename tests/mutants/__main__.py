@@ -1,6 +1,7 @@
 """`make mutants`: the agent made wrong on purpose, one rule or effect at a time; each time a check must break.
 
     python -m tests.mutants [NAME …] [--jobs N]        nobody named: all of them, and the control
+    python -m tests.mutants [NAME …] --walks           how far the random walks alone would see them
 
 A check that no mutant breaks checks nothing; a rule that can be broken unnoticed is not tested. So each mutant of
 `catalogue` is tried on a copy of the agent by the tests that it names, nearly all of them of the simulation, until one
@@ -14,9 +15,10 @@ import argparse
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from tests.mutants.catalogue import MUTANTS
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutant import WALKS, Mutant
 from tests.mutants.trial import Verdict, tried, unmutated
 
 WIDTH = 72
@@ -27,6 +29,8 @@ def main() -> int:
     """Try them, print a row for each, and say whether all were killed."""
     wanted = _arguments()
     mutants = [each for each in MUTANTS if not wanted.names or each.name in wanted.names]
+    if wanted.walks:
+        mutants = [replace(each, tried_by=WALKS, times=1, breaks="") for each in mutants]
     print(ROW.format("mutant", "killed by", "which said", "seeds", "s"))
     print(ROW.format(*["---"] * 5), flush=True)
     with ThreadPoolExecutor(wanted.jobs) as pool:
@@ -43,6 +47,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="of mutants; none: all, and the control")
     parser.add_argument("--jobs", type=int, default=1, help="how many trials at once")
+    parser.add_argument("--walks", action="store_true", help="try them by random walks and nothing else")
     arguments = parser.parse_args()
     strange = set(arguments.names) - {each.name for each in MUTANTS}
     if strange:
