@@ -97,7 +97,8 @@ def decide(o: Observation, memory: Memory, policy: Policy) -> Decision:
     """What to do in this round. Pure, total, and the same for the same values."""
     situation = situate(o, memory, policy)
     if situation is None:
-        because = f"our own disk or process is unreadable: disk {o.disk}, process {o.process}"
+        unread = {name: each for name, each in (("disk", o.disk), ("process", o.process)) if isinstance(each, Unknown)}
+        because = f"our own {' and '.join(f'{name} is {each}' for name, each in unread.items())}"
         return replace(wait(Blocker.IGNORANCE, because), rule=UNSEEN)
     judged = ((rule, rule.judge(situation)) for rule in RULES)  # one after another, until one speaks
     return next(replace(decision, rule=rule.name) for rule, decision in judged if decision is not None)

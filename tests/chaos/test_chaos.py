@@ -9,9 +9,9 @@ import pytest
 from tests.chaos import runner
 from tests.chaos.cases import CASES
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
-ALWAYS = ("kill-leader", "terminate-majority", "terminate-all")
+ALWAYS = ("kill-leader", "terminate-majority")
 
 
 @pytest.mark.parametrize("name", ALWAYS)
