@@ -151,8 +151,10 @@ def _fleet_every(near: Observation, memory: Memory, policy: Policy) -> timedelta
     if memory.leaving_since is not None:
         return _trouble_interval(memory.leaving_since, near, policy)
     if is_settled(near):
+        if memory.fleet is None or memory.arriving:  # a launching hook may wait
+            return policy.patient_trouble_interval
         if not near.beside_the_leader:
-            return None if memory.fleet is not None else policy.fleet_interval  # once: a launching hook may wait
+            return None
         return _troubled(memory, near, policy) or policy.fleet_interval
     if is_spare(near, memory):
         return policy.fleet_interval

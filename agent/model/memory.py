@@ -87,6 +87,8 @@ class Memory:
     snapshots_read_at: datetime | None = None
     manifest: Manifest | None = None  # the last one read
     last_drill_at: datetime | None = None  # by this instance's clock; or a try that failed here for good
+    arriving: bool = False
+    """Auto Scaling was still launching this instance when the fleet was last read: a hook may wait for it."""
     leaving_since: datetime | None = None
     """Since when Auto Scaling has been terminating this instance."""
     heartbeat_at: datetime | None = None  # of its hook
@@ -221,11 +223,13 @@ def _remember_fleet(memory: Memory, o: Observation, policy: Policy) -> Memory:
     looks = {name: memory.unheard_of.get(name, 0) + 1 for name in sorted(o.fleet.unheard_of)}
     terminated = {each.id for each in o.fleet.instances if each.state is InstanceState.TERMINATED}
     ended = sorted(terminated | o.fleet.ended_by_group | o.fleet.unheard_of)
+    here = o.fleet.find(o.me.instance)
     groups_too = groups_are_due(memory, o.now, policy)
     return replace(
         memory,
         fleet=o.fleet,
         fleet_read_at=o.now,
+        arriving=here is not None and (here.lifecycle or "").startswith("Pending"),
         groups_read_at=o.now if groups_too else memory.groups_read_at,
         unheard_of=looks,
         ended_since={name: memory.ended_since.get(name, o.now) for name in ended},
@@ -236,6 +240,8 @@ def groups_are_due(memory: Memory, now: datetime, policy: Policy) -> bool:
     """Whether the next look at the fleet reads the desired capacity again."""
     if memory.groups_read_at is None or memory.unsettled_since is not None:
         return True
+    if memory.leaving_since is not None or memory.arriving:
+        return True  # who else is, and whether a hook waits by now
     return now - memory.groups_read_at >= policy.groups_interval
 
 

@@ -65,8 +65,13 @@ def test_who_is_leaving_looks_at_the_fleet_and_at_the_others() -> None:
 
 
 def test_a_follower_looks_at_the_fleet_once_lest_its_launching_hook_waits() -> None:
-    follower = a_healthy_three(seen_by=B).remembering(fleet=None)
-    assert asked(follower, 60) == {Ask.FLEET}
+    for_the_first_time = a_healthy_three(seen_by=B).remembering(fleet=None)
+    assert asked(for_the_first_time, 14) == frozenset()
+    assert asked(for_the_first_time, 15) == {Ask.FLEET}
+
+
+def test_while_its_group_launches_it_it_looks_whether_the_hook_waits_by_now() -> None:
+    assert asked(a_healthy_three(seen_by=B).remembering(arriving=True), 15) == {Ask.FLEET}
 
 
 def test_a_healthy_follower_looks_for_a_newer_generation_every_five_minutes_and_for_nothing_else() -> None:

@@ -144,6 +144,16 @@ class TestTheFleet:
         assert groups_are_due(settled, NOW + timedelta(minutes=5), POLICY)
         assert groups_are_due(replace(settled, unsettled_since=NOW), NOW, POLICY), "and at once when it is not"
         assert groups_are_due(replace(settled, groups_read_at=None), NOW, POLICY)
+        assert groups_are_due(replace(settled, leaving_since=NOW), NOW, POLICY), "who else is leaving"
+        assert groups_are_due(replace(settled, arriving=True), NOW, POLICY), "whether the hook waits by now"
+
+    @pytest.mark.parametrize(
+        ("lifecycle", "arriving"), [("Pending", True), ("Pending:Wait", True), ("InService", False)]
+    )
+    def test_who_is_being_launched_is_known_until_it_is_in_service(self, lifecycle: str, arriving: bool) -> None:
+        listed = fleet(instance(A, lifecycle=lifecycle), instance(B))
+        assert after(a_healthy_three(), Memory(), fleet=listed).arriving is arriving
+        assert not after(a_healthy_three(), Memory(), fleet=fleet(instance(B))).arriving
 
     def test_a_look_without_the_groups_is_not_one_at_them(self) -> None:
         soon, late = NOW + timedelta(minutes=1), NOW + timedelta(minutes=6)
