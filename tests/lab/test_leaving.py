@@ -8,23 +8,26 @@ import pytest
 
 from agent.lab import members
 from agent.lab.client import Instance, Lab
-from agent.lab.spec import Pace
 from tests.lab.conftest import MakeLab
 from tests.lab.harness import Writer, cluster_ids, leader, wait_until, wait_whole
-from tests.lab.losing import QUICK
+from tests.lab.losing import PACE, QUICK
 from tests.lab.shelf import Shelf
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
-PACE = Pace(pending_s=0.1, boot_s=0.2, replacement_s=0.2, agent_restart_s=0.3)
-
 
 @pytest.fixture
 def hooked(make_lab: MakeLab) -> Lab:
-    """Three voters in a group with both hooks."""
+    """Three voters in a group with both hooks, who were let in."""
     lab = make_lab(settings=QUICK, pace=PACE, launch_hook_s=120, terminate_hook_s=120)
-    wait_whole(lab, 3)
+    wait_let_in(lab, 3)
     return lab
+
+
+def wait_let_in(lab: Lab, size: int) -> None:
+    """So many voters, and nobody whose launching hook still waits."""
+    wait_whole(lab, size)
+    wait_until(lambda: all(each.lifecycle == "InService" for each in lab.instances()), 20, "everybody in service")
 
 
 def let_go(lab: Lab, instance: Instance) -> None:
@@ -48,7 +51,7 @@ def test_all_three_are_replaced_one_after_another_and_no_client_notices(hooked: 
         for each in sorted(first, key=lambda each: each == leader(hooked)):
             let_go(hooked, each)
             wait_until(lambda each=each: is_gone(hooked, each), 60, f"{each.id} to be let go")  # type: ignore[misc]
-            wait_whole(hooked, 3)
+            wait_let_in(hooked, 3)
     writer.assert_nothing_lost()
     assert not {each.id for each in first} & {each.id for each in hooked.instances()}
     assert Shelf(hooked).head() == 1
@@ -61,7 +64,7 @@ def test_three_told_to_go_at_once_hand_everything_to_their_replacements(hooked: 
         for each in first:
             let_go(hooked, each)
         wait_until(lambda: all(is_gone(hooked, each) for each in first), 120, "the three to be let go")
-        wait_whole(hooked, 3)
+        wait_let_in(hooked, 3)
     writer.assert_nothing_lost()
     assert cluster_ids(hooked) == cluster
     assert Shelf(hooked).head() == 1
