@@ -180,7 +180,7 @@ def _is_in_sync(status: MemberStatus) -> bool:
 
 def _goes_to_zero(s: Situation) -> bool:
     fleet = s.fleet_lately
-    return fleet is not None and fleet.desired_capacity == 0
+    return fleet is not None and bool(fleet.groups) and fleet.desired_capacity == 0
 
 
 def _is_made(s: Situation) -> Manifest | None:

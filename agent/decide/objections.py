@@ -219,7 +219,7 @@ def _to_stopping_the_last(o: Observation) -> tuple[str, ...]:
     members = o.membership.members if isinstance(o.membership, Membership) else ()
     return failing(
         this_instance_is_leaving=o.lifecycle_target == "Terminated",
-        nobody_is_wanted=isinstance(o.fleet, Fleet) and sum(each.desired_capacity for each in o.fleet.groups) == 0,
+        nobody_is_wanted=isinstance(o.fleet, Fleet) and {each.desired_capacity for each in o.fleet.groups} == {0},
         no_other_member_exists=[each.name for each in members] == [o.me.instance],
     )
 

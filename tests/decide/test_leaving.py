@@ -163,6 +163,11 @@ class TestTheOnlyVoter:
         example = self.alone.seeing(fleet=self.nobody_wanted, membership=membership(voter(A), learner(D)))
         assert example.action == Wait(Blocker.LEAVING)
 
+    def test_nor_where_no_group_says_how_many_are_wanted(self) -> None:
+        nobody_said = replace(self.nobody_wanted, groups=())
+        assert self.alone.seeing(fleet=nobody_said).action == Wait(Blocker.LEAVING)
+        assert self.alone.seeing(fleet=nobody_said).objections_to(StopEtcd("leave"))
+
     def test_nor_on_an_old_listing(self) -> None:
         example = self.alone.seeing(fleet=TIMEOUT).remembering(fleet=self.nobody_wanted, fleet_read_at=NOW)
         assert example.decided.action == StopEtcd("leave")

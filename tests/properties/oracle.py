@@ -12,10 +12,12 @@ from agent.model.actions import (
     Action,
     AddLearner,
     BeginTask,
+    CompleteHook,
     CreateGeneration,
     Disarm,
     ExpireSnapshots,
     MarkBad,
+    MoveLeader,
     PromoteMember,
     PutInPlace,
     Quarantine,
@@ -29,10 +31,11 @@ from agent.model.actions import (
 )
 from agent.model.cluster import AlarmKind, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Stage
-from agent.model.fleet import Fleet, InstanceState
+from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Claim, GenerationRecord, Holding, Report, Seat, Seed, Sight
 from agent.model.ids import InstanceId, MemberId
 from agent.model.known import Ignorance, Unknown
+from agent.model.members import Survey
 from agent.model.memory import Memory
 from agent.model.observation import BucketSound, Observation
 from agent.model.policy import Policy
@@ -69,10 +72,11 @@ def is_ours(entry: Member, o: Observation) -> bool:
 def removal_is_sound(action: RemoveMember, example: Example) -> None:
     o, memory = example.o, example.memory
     members, entry = entry_of(action, o)
-    assert entry.name != o.me.instance or isinstance(o.process, EtcdStopped), "nobody removes its own running member"
-    assert (
-        _has_ended(entry, o, memory) or _is_our_lost_life(entry, o) or _is_stalled(entry, o, memory, example.policy)
-    ), "a removal needs evidence"
+    leaves = is_ours(entry, o) and entry.name == o.me.instance and o.lifecycle_target == "Terminated"
+    still = isinstance(o.process, EtcdStopped) or leaves
+    assert entry.name != o.me.instance or still, "nobody who stays removes its own running member"
+    ended = _has_ended(entry, o, memory) or _is_our_lost_life(entry, o)
+    assert leaves or ended or _is_stalled(entry, o, memory, example.policy), "a removal needs evidence"
     if not entry.is_learner:
         others = [each for each in members.members if not each.is_learner and each.id != entry.id]
         answering = [each for each in others if isinstance(o.answers.of.get(each.id), MemberStatus)]
@@ -188,11 +192,57 @@ def stop_is_sound(action: StopEtcd | Quarantine, example: Example) -> None:
         is_lost(example)
         assert isinstance(example.o.process, EtcdRunning)
         return
+    if isinstance(action, StopEtcd) and action.why == "leave":
+        _is_the_last(example.o)
+        return
     identity = identity_of(example.o)
     assert identity is not None
     assert identity.stage is Stage.FENCED, "proof was there when the stamp was made"
     if isinstance(action, Quarantine):
         assert isinstance(example.o.process, EtcdStopped)
+
+
+def _is_the_last(o: Observation) -> None:
+    """The only member there is, of a group that wants nobody."""
+    assert o.lifecycle_target == "Terminated"
+    assert isinstance(o.fleet, Fleet)
+    assert o.fleet.groups, "nobody said how many are wanted"
+    assert all(each.desired_capacity == 0 for each in o.fleet.groups)
+    assert isinstance(o.membership, Membership)
+    assert [each.name for each in o.membership.members] == [o.me.instance]
+
+
+def handing_over_is_sound(action: MoveLeader, example: Example) -> None:
+    o = example.o
+    assert o.lifecycle_target == "Terminated"
+    assert isinstance(o.local, MemberStatus)
+    assert o.local.leader == o.local.member_id, "only who leads can hand it over"
+    assert isinstance(o.membership, Membership)
+    (entry,) = [each for each in o.membership.members if each.id == action.to]
+    assert not entry.is_learner
+    assert not is_ours(entry, o)
+    assert isinstance(o.answers.of.get(entry.id), MemberStatus)
+
+
+def completion_is_sound(action: CompleteHook, example: Example) -> None:
+    """Whoever is let go holds nothing that a cluster could miss; whoever is let in is a member that serves."""
+    o, identity = example.o, identity_of(example.o)
+    if action.transition is Transition.LAUNCHING:
+        assert isinstance(o.membership, Membership)
+        assert any(is_ours(each, o) for each in o.membership.members)
+        return
+    assert o.lifecycle_target == "Terminated"
+    assert isinstance(o.disk, Disk)
+    if o.disk.data is not Data.PRESENT or (identity is not None and identity.stage is Stage.FENCED):
+        assert isinstance(o.process, EtcdStopped)
+        return
+    assert isinstance(o.membership, Unknown), "a cluster that answers may still write"
+    assert isinstance(o.survey, Survey)
+    assert isinstance(o.manifest, Manifest)
+    made_of = o.manifest.rescued
+    assert made_of is not None
+    assert (made_of.instance, made_of.member_id) == (o.me.instance, o.survey.member_id)
+    assert made_of.position == o.survey.position, "what was written since is nowhere else"
 
 
 def stamp_is_sound(action: StampIdentity, example: Example) -> None:
@@ -396,6 +446,10 @@ def task_is_sound(action: BeginTask, example: Example) -> None:
     o, task = example.o, action.task
     assert not isinstance(o.work, Working), "one at a time"
     match task:
+        case RescueLog(rescued=rescued) if leaves_alone(example):
+            assert isinstance(o.survey, Survey)
+            assert (rescued.instance, rescued.member_id) == (o.me.instance, o.survey.member_id)
+            assert isinstance(o.process, EtcdStopped)
         case RescueLog(rescued=rescued) | TakeSnapshot(rescued=Rescued() as rescued):
             held = is_lost(example)
             assert rescued.instance == o.me.instance
@@ -416,6 +470,14 @@ def task_is_sound(action: BeginTask, example: Example) -> None:
             assert task.token == o.head.token
         case FetchSeed():
             assert task.manifest == o.manifest
+
+
+def leaves_alone(example: Example) -> bool:
+    """By its own files it is the only voter, and it was told to leave."""
+    o = example.o
+    told = o.lifecycle_target == "Terminated" or example.memory.leaving_since is not None
+    voters = [each.id for each in o.survey.members if not each.is_learner] if isinstance(o.survey, Survey) else []
+    return told and isinstance(o.survey, Survey) and voters == [o.survey.member_id]
 
 
 def bad_mark_is_sound(action: MarkBad, example: Example) -> None:
@@ -451,6 +513,10 @@ def is_sound(action: Action, example: Example) -> None:
             start_is_sound(action, example)
         case StopEtcd() | Quarantine():
             stop_is_sound(action, example)
+        case MoveLeader():
+            handing_over_is_sound(action, example)
+        case CompleteHook():
+            completion_is_sound(action, example)
         case StampIdentity():
             stamp_is_sound(action, example)
         case CreateGeneration():
