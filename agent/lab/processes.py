@@ -60,7 +60,7 @@ def _claim(variable: bytes) -> bytes:
 
 
 def _name(folder: Path) -> str:
-    """The command's name; with `--version` behind it where that is all that it is to tell.
+    """The command's name; and what else it is, where it is not the machine's own etcd but one of its agent's tasks.
 
     In this order, lest a process that is just about to become another have the one's name and the other's arguments.
     """
@@ -70,7 +70,9 @@ def _name(folder: Path) -> str:
         return ""
     if not arguments:  # it is becoming one
         return ""
-    return f"{name} --version" if arguments.endswith(b"\0--version\0") else name
+    if arguments.endswith(b"\0--version\0"):
+        return f"{name} --version"
+    return f"{name} in scratch" if b"/scratch/" in arguments else name
 
 
 def signal_all(instances: Iterable[str], number: signal.Signals) -> int:

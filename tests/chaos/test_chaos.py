@@ -11,7 +11,7 @@ from tests.chaos.cases import CASES
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
-ALWAYS = ("kill-leader", "terminate-majority")
+ALWAYS = ("kill-leader", "kill-follower")
 
 
 @pytest.mark.parametrize("name", ALWAYS)

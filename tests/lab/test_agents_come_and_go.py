@@ -124,6 +124,7 @@ def stage(instance: Instance) -> str | None:
     return None if found is None else str(found["stage"])
 
 
+@pytest.mark.long
 def test_agents_killed_while_one_joins_and_while_one_is_replaced_cost_no_write(make_lab: MakeLab) -> None:
     """The joiner's own agent at each of its steps; then everybody's at random, while a follower is being replaced."""
     lab = make_lab(pace=QUICK, settings=CALM)

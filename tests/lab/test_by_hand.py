@@ -32,6 +32,7 @@ from tests.lab.losing import (
     under_load,
     wait_formed,
     wait_recovered,
+    wait_snapshot,
 )
 from tests.lab.watching import well_kept_lab
 
@@ -49,8 +50,10 @@ def write_off_a_majority(lab: Lab) -> tuple[Instance, tuple[Instance, ...], int]
 
     Returns it, the two, and the cluster ID that they have on their disks.
     """
-    generation, three = head(lab), roles(lab)
-    (old_cluster,) = cluster_ids(lab)
+    generation = head(lab)
+    wait_snapshot(lab, generation)
+    time.sleep(5)  # `report_max_age` is 4 s here: what was reported before the generation formed counts no more
+    three, (old_cluster,) = roles(lab), cluster_ids(lab)
     survivor, stopped = three.leader, (three.one, three.other)
     for each in stopped:
         lab.stop(each.id)

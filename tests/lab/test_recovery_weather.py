@@ -163,6 +163,7 @@ def test_a_snapshot_that_nobody_may_read_just_now_is_waited_for_and_never_called
     assert_everywhere(fleet, "story", "denied")
 
 
+@pytest.mark.long
 def test_a_log_that_cannot_be_uploaded_just_now_is_waited_for_and_never_given_up_for_a_snapshot(fleet: Lab) -> None:
     shelf = Shelf(fleet)
     generation = shelf.head()
@@ -320,6 +321,7 @@ def test_more_than_a_thousand_objects_of_the_past_go_and_what_counts_and_what_is
 # ---- another line of etcd -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_on_etcd_3_4_all_are_lost_and_the_newest_snapshot_is_restored(tmp_path: Path) -> None:
     spec = LabSpec(etcd=str(etcd_versions.named("3.4.23").etcd), settings=QUICK, pace=PACE)
     with well_kept_lab(spec, tmp_path / "lab") as lab:

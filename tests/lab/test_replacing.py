@@ -136,6 +136,7 @@ def test_a_member_is_removed_while_its_instance_is_still_shutting_down(three: La
     wait_whole(lab, 3)
 
 
+@pytest.mark.long
 def test_two_terminated_of_five_are_removed_one_at_a_time(make_fleet: MakeFleet) -> None:
     lab = make_fleet(5)
     dead = [the_leader(lab), followers(lab)[0]]
@@ -205,6 +206,7 @@ def test_an_unreachable_leader_is_not_removed_and_comes_back(three: Lab) -> None
     writer.assert_nothing_lost()
 
 
+@pytest.mark.long
 def test_a_frozen_leader_is_not_removed_and_comes_back(three: Lab) -> None:
     before = kept(three)
     away = the_leader(three)

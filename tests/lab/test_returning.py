@@ -252,7 +252,11 @@ def forge_generation_two(lab: Lab, founders: list[Instance]) -> None:
     )
 
 
-@pytest.mark.parametrize("bucket_is_out", [False, True], ids=["bucket-answers", "bucket-is-out-at-first"])
+@pytest.mark.parametrize(
+    "bucket_is_out",
+    [False, pytest.param(True, marks=pytest.mark.long)],
+    ids=["bucket-answers", "bucket-is-out-at-first"],
+)
 def test_an_instance_of_an_older_generation_is_fenced_and_joins_the_new_one(
     make_lab: MakeLab, bucket_is_out: bool
 ) -> None:
