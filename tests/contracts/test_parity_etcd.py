@@ -248,7 +248,7 @@ def unanswered(attempt: Callable[[], object]) -> None:
     """It may happen yet, when the others come back."""
     with pytest.raises(Unavailable) as caught:
         attempt()
-    assert caught.value.unknown.why in {Ignorance.TIMEOUT, Ignorance.FAILED}
+    assert caught.value.unknown.why in {Ignorance.TIMEOUT, Ignorance.FAILED, Ignorance.UNREACHABLE}
 
 
 def add(ground: Ground, asked: Place, url: PeerUrl) -> MemberId:

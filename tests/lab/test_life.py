@@ -183,7 +183,7 @@ def test_a_daemon_that_ends_while_it_starts_leaves_no_rule_behind(
     time.sleep(after_s)
     daemon.send_signal(number)
     daemon.wait(30)
-    wait_until(lambda: orphans() <= before, 10, "no table that no lab answers for")
+    wait_until(lambda: orphans() <= before, 30, "no table that no lab answers for")
     wait_until(lambda: not processes.marked(sweep.instances_of(folder)), 10, "no process left")
 
 
