@@ -47,7 +47,7 @@ def _read(folder: Path, wanted: dict[bytes, str]) -> Process | None:
     for variable in variables:
         instance = wanted.get(_claim(variable))
         if instance is not None:
-            return Process(int(folder.name), instance, _name(folder))
+            return Process(int(folder.name), instance, _name(folder, variables))
     return None
 
 
@@ -59,7 +59,7 @@ def _claim(variable: bytes) -> bytes:
     return value.rpartition(b"/")[2] if name == b"HOME" else b""
 
 
-def _name(folder: Path) -> str:
+def _name(folder: Path, variables: list[bytes]) -> str:
     """The command's name; and what else it is, where it is not the machine's own etcd but one of its agent's tasks.
 
     In this order, lest a process that is just about to become another have the one's name and the other's arguments.
@@ -72,7 +72,8 @@ def _name(folder: Path) -> str:
         return ""
     if arguments.endswith(b"\0--version\0"):
         return f"{name} --version"
-    return f"{name} in scratch" if b"/scratch/" in arguments else name
+    in_scratch = any(each.startswith(b"ETCD_DATA_DIR=") and b"/scratch/" in each for each in variables)
+    return f"{name} in scratch" if in_scratch else name
 
 
 def signal_all(instances: Iterable[str], number: signal.Signals) -> int:

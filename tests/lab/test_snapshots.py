@@ -294,13 +294,18 @@ def test_a_drill_of_a_snapshot_with_a_flipped_bit_fails_and_says_so(big: Lab) ->
     flipped = bytearray(shelf.body(newest.name.data_key))
     flipped[len(flipped) // 2] ^= 1
     forged = shelf.forge(newest, later(newest.name, 1_000_000), bytes(flipped), raft_index=0)
+
+    def about_it() -> list[dict[str, Any]]:
+        return [each for each in drills(shelf).values() if each["snapshot"] == str(forged.name)]
+
     try:
         with Writer(big, through=(turn.address,)) as writer:
-            wait_until(lambda: says(turn, "failed"), 6 * INTERVAL_S, "a metric that tells of the failed drill")
+            record = wait_until(about_it, 120, "a record of the drill")[0]  # by a thread in no hurry at all
+            by = big.instance(record["instance"])
+            wait_until(lambda: says(by, "failed"), 10, "a metric that tells of the failed drill")
         assert not writer.failed
-        record = next(each for each in drills(shelf).values() if each["snapshot"] == str(forged.name))
         assert record["result"] == "failed"
         assert str(forged.name) in record["detail"]
-        wait_until(lambda: not list((turn.disk / "scratch").rglob("*")), 10, "an empty scratch")
+        wait_until(lambda: not list((by.disk / "scratch").rglob("*")), 10, "an empty scratch")
     finally:
         shelf.remove(forged.name)
