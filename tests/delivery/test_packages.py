@@ -14,7 +14,7 @@ from agent import __version__
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "packer" / "package"
 BUILT = ROOT / ".cache" / "delivery"
-SCRIPTS = ("build", "postinstall", "preremove")
+SCRIPTS = ("build", "postinstall", "preremove", "postremove")
 
 # ---- as they are written -------------------------------------------------------------------------------------------
 

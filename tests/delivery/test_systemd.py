@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -126,13 +127,14 @@ def test_systemd_finds_nothing_wrong(machine: Booted) -> None:
         machine.run("systemd-analyze", "security", "--threshold=20", unit)
 
 
-def test_it_starts_at_boot_notifies_and_makes_a_cluster(machine: Booted) -> None:
+def test_it_starts_at_boot_notifies_and_makes_a_cluster(machine: Booted, instance: Instance) -> None:
     assert machine.show(AGENT, "UnitFileState") == "enabled"
     assert machine.show(ETCD, "UnitFileState") == "static"
     assert machine.show(AGENT, "Type") == "notify"
     assert machine.show(AGENT, "ActiveState") == "active"
-    said = machine.run("runuser", "-u", "etcd", "--", "etcd-asg-agent", "members").stdout
-    assert "leader" in said
+    status = json.loads(machine.run("etcd-asg-agent", "status", "--json", user="etcd").stdout)
+    assert status["instance"] == instance.id
+    assert status["decision"]["action"] == "Rest"
 
 
 def test_after_a_reboot_it_is_the_same_member(machine: Booted, instance: Instance) -> None:
@@ -220,13 +222,13 @@ def test_a_stuck_loop_is_ended_by_the_watchdog(machine: Booted) -> None:
     """A read of the disk that never returns. Other threads run on, and a timer would go on feeding the watchdog."""
     before, etcd = restarts(machine), pid(machine, ETCD)
     data = machine.root / "var/lib/etcd"
-    (data / "identity.json").rename(data / "identity.kept")
-    os.mkfifo(data / "identity.json", 0o666)
+    os.link(data / "identity.json", data / "kept")
+    os.mkfifo(data / "pipe", 0o644)
+    (data / "pipe").rename(data / "identity.json")
     try:
         stays(lambda: restarts(machine) == before, 8, "the loop is stuck, and the watchdog patient")
     finally:
-        (data / "identity.json").unlink()
-        (data / "identity.kept").rename(data / "identity.json")
+        (data / "kept").rename(data / "identity.json")
     wait_until(lambda: restarts(machine) == before + 1, 40, "a restart by the watchdog")
     wait_until(lambda: serves(machine), 40, "the next agent's first round")
     assert pid(machine, ETCD) == etcd
@@ -247,7 +249,7 @@ def test_settings_with_a_mistake_do_not_loop(machine: Booted) -> None:
     etcd = pid(machine, ETCD)
     settings = machine.root / "etc/etcd-asg-agent/config.toml"
     good = settings.read_text()
-    settings.write_text(good.replace("bucket =", "bukket ="))
+    settings.write_text(good.replace("bucket", "bukket", 1))
     try:
         assert machine.run("systemctl", "restart", AGENT, check=False).returncode != 0
         stays(lambda: machine.show(AGENT, "ActiveState") == "failed", 4, "left alone")
@@ -277,3 +279,4 @@ def test_a_removal_leaves_etcd_and_the_data(machine: Booted, package: Path) -> N
     machine.run("systemctl", "start", AGENT)
     wait_until(lambda: serves(machine), 40, "the next agent's first round")
     assert pid(machine, ETCD) == etcd
+    assert machine.show(AGENT, "UnitFileState") == "enabled"
