@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -66,3 +69,35 @@ def test_a_watchdog_that_is_meant_for_us() -> None:
     assert Notifier({"WATCHDOG_USEC": "600000000", "WATCHDOG_PID": str(os.getpid())}).watchdog == timedelta(minutes=10)
     assert Notifier({"WATCHDOG_USEC": "600000000", "WATCHDOG_PID": "1"}).watchdog is None
     assert Notifier({"WATCHDOG_USEC": "soon"}).watchdog is None
+
+
+SETTINGS = """
+[cluster]
+name = "prod"
+[storage]
+bucket = "acme-etcd"
+[http]
+listen = "127.0.0.1:{port}"
+"""
+
+
+def test_an_agent_that_waits_for_imds_has_started_and_makes_progress(systemd: socket.socket, tmp_path: Path) -> None:
+    """Else whoever waits for the unit at boot would wait for IMDS, and the watchdog would end an agent that waits."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port = probe.getsockname()[1]
+    (tmp_path / "config.toml").write_text(SETTINGS.format(port=port))
+    environment = os.environ | {
+        "NOTIFY_SOCKET": systemd.getsockname(),
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1",
+    }
+    command = [sys.executable, "-m", "agent.cli", "run", "--config", str(tmp_path / "config.toml")]
+    systemd.settimeout(30)
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as running:
+        try:
+            ready, *beats = (heard(systemd) for _ in range(3))
+        finally:
+            running.send_signal(signal.SIGTERM)
+        assert running.wait(30) == 0
+    assert ready[0] == "READY=1"
+    assert "waiting for the instance metadata service" in ready[1]
+    assert [beat[0] for beat in beats] == ["WATCHDOG=1", "WATCHDOG=1"]
