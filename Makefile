@@ -56,7 +56,7 @@ test: setup ## everything that must hold: lint, types, layers, unit tests with c
 	$(call STEP,model, decide, telemetry: every branch of the mind)
 	@$(BIN)/python -m pytest -q -n 2 $(MIND) --cov=agent.model --cov=agent.decide --cov-report= --cov-fail-under=100
 	$(call STEP,everything else that needs no etcd: properties$(comma) simulation$(comma) settings$(comma) telemetry$(comma) the doors)
-	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd" $(foreach folder,$(MIND),--ignore=$(folder))
+	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd and not delivery" $(foreach folder,$(MIND),--ignore=$(folder))
 	$(call STEP,etcd and lab tests: real etcd$(comma) emulated AWS$(comma) the real agent)
 	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "(lab or etcd) and not long"
 
@@ -67,7 +67,7 @@ long: setup ## what `make test` shows once, again and at more length
 
 .PHONY: unit
 unit: setup ## only the tests that need no etcd (seconds)
-	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd"
+	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd and not delivery"
 
 .PHONY: lint
 lint: setup ## ruff, the layers, shellcheck where it is installed
@@ -105,6 +105,25 @@ simulate: setup ## SEEDS=1000 FIRST=0 JOBS=2: whole fleets in virtual time, each
 chaos: setup ## real etcd broken in every way we know (CASE=name,name TIMES=3, RANDOM_MINUTES=60 SEED=7)
 	@$(MAKE) etcd
 	@$(BIN)/python -m tests.chaos --case '$(CASE)' --times $(or $(TIMES),1) --random $(or $(RANDOM_MINUTES),0) --seed $(or $(SEED),1)
+
+.PHONY: packages
+packages: ## .deb and .rpm for each distribution and processor, into dist/packages (PACKAGES='--target debian12 --arch amd64')
+	@packer/package/build $(PACKAGES)
+
+# The tree holds what is on any Debian instance; the tests copy it. Only they run without a network.
+DELIVERY := .cache/delivery
+DELIVERY_ARCH = $(shell dpkg --print-architecture)
+TREE := systemd,systemd-sysv,dbus,polkitd,python3,iproute2,procps,ca-certificates
+
+.PHONY: delivery
+delivery: setup ## the built package on a booted Debian (needs root, mmdebstrap, systemd-container; minutes)
+	@$(MAKE) etcd
+	@[ -d $(DELIVERY)/tree ] || { mkdir -p $(DELIVERY) && rm -rf $(DELIVERY)/tree.new && \
+		mmdebstrap --quiet --variant=minbase --include=$(TREE) bookworm $(DELIVERY)/tree.new && \
+		mv $(DELIVERY)/tree.new $(DELIVERY)/tree; }
+	@for into in one two; do rm -rf $(DELIVERY)/$$into; \
+		packer/package/build --target debian12 --arch $(DELIVERY_ARCH) --into $(DELIVERY)/$$into; done
+	@unshare --net sh -ec 'ip link set lo up; exec "$$@"' sh $(BIN)/python -m pytest -q -m delivery tests/delivery
 
 .PHONY: bench
 bench: setup ## how fast it forms, replaces and promotes, beside bare etcd

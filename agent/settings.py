@@ -331,7 +331,9 @@ class Log:
         Choice(("debug", "info", "warning", "error")), "info", "the least important level that is written"
     )
     format: str = setting(
-        Choice(("auto", "text", "json")), "auto", "auto: text on a terminal, else JSON, one object a line"
+        Choice(("auto", "text", "json")),
+        "auto",
+        "auto: text on a terminal, fields where journald listens, else JSON, one object a line",
     )
 
 

@@ -11,7 +11,7 @@ from agent.model.known import Ignorance, Unknown
 from agent.model.observation import Observation
 from agent.model.round import Round
 from agent.model.work import Ended, Work, Working
-from agent.telemetry.plain import plain
+from agent.telemetry.plain import plain, without_secrets
 from agent.telemetry.recovery import verdict
 
 TASK_OUTCOMES = ("done", "failed", "refused")
@@ -62,6 +62,12 @@ def decision(decided: Decision) -> dict[str, Any]:
         "rule": decided.rule,
         "because": decided.because,
     }
+
+
+def in_a_line(played: Round) -> str:
+    """What the last round came to: systemd's status line."""
+    said = played.decision
+    return without_secrets(f"{type(said.action).__name__}, by {said.rule}: {said.because}")
 
 
 def whole_round(played: Round, judged: Lost | NotProven | None) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class SystemdSupervisor:
 
 def _trouble(doing: str, said: str) -> Refused | Unavailable:
     if any(denial in said for denial in DENIALS):
-        return Refused(f"{doing} was denied ({said}): run the agent as root, or allow it with a polkit rule")
+        return Refused(f"{doing} was denied ({said}): the package's polkit rule allows it to the user etcd")
     if any(silence in said for silence in SILENCES):
         return Unavailable(Ignorance.UNREACHABLE, f"{doing}: {said}")
     if "not found" in said or "not loaded" in said or "masked" in said:

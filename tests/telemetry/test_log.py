@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -212,3 +213,52 @@ def _record(message: str, error: Exception | None = None, **fields: object) -> l
 def test_a_broken_format_is_still_a_line() -> None:
     record = log.makeRecord(log.name, logging.INFO, __file__, 1, "%d members", ("three",), None)
     assert json.loads(JsonLines(journal=False).format(record))["message"] == "%d members"
+
+
+def to_journal(folder: Path, always: dict[str, object], stream: io.TextIOBase) -> socket.socket:
+    """Logs to a journald of our own, as a unit's standard error is."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listening.bind(str(folder / "journald"))
+    listening.settimeout(5)
+    found = os.fstat(stream.fileno())
+    environment = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+    set_up("info", "auto", stream, environment, always, folder / "journald")  # type: ignore[arg-type]
+    return listening
+
+
+def test_in_the_journal_facts_are_fields(tmp_path: Path) -> None:
+    always: dict[str, object] = {"cluster": "prod"}
+    with (tmp_path / "stderr").open("w+") as stream, to_journal(tmp_path, always, stream) as journald:
+        log.warning("acted", extra=facts(rule="remove the dead", member=MemberId(255), left=3, message="again"))
+        event = journald.recv(65536).decode()
+        assert event.splitlines() == [
+            'MESSAGE=acted  rule="remove the dead" member=ff left=3 message=again',
+            "PRIORITY=4",
+            "SYSLOG_IDENTIFIER=etcd-asg-agent",
+            "LOGGER=agent.test",
+            "CLUSTER=prod",
+            "RULE=remove the dead",
+            "MEMBER=ff",
+            "LEFT=3",
+            "MESSAGE_=again",
+        ]
+        always["instance"] = "i-0abc"
+        log.error("refused: %s", "AKIAABCDEFGHIJKLMNOP", extra=facts(password="hunter2"))
+        event = journald.recv(65536).decode()
+        assert "INSTANCE=i-0abc" in event
+        assert "PRIORITY=3" in event
+        assert "ABCDEFGHIJKLMNOP" not in event
+        assert "hunter2" not in event
+        try:
+            raise ValueError("two\nlines")
+        except ValueError:
+            log.exception("it failed")
+        assert b"ValueError: two\nlines" in journald.recv(65536)
+
+
+def test_what_the_journal_does_not_take_is_a_line(tmp_path: Path) -> None:
+    with (tmp_path / "stderr").open("w+") as stream:
+        to_journal(tmp_path, {}, stream).close()
+        log.error("bad", extra=facts(n=1))
+        stream.flush()
+        assert (tmp_path / "stderr").read_text() == "<3>ERROR   bad  n=1\n"
