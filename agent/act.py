@@ -55,8 +55,8 @@ def act(world: World, action: Action, o: Observation) -> Result:
         return _effect(world, action, o)
     except Unavailable as trouble:
         return Result(Outcome.MAYBE, str(trouble))
-    except Refused as trouble:
-        return Result(Outcome.REFUSED, str(trouble))
+    except Refused as refusal:
+        return Result(Outcome.REFUSED, str(refusal))
 
 
 def _effect(world: World, action: Action, o: Observation) -> Result:

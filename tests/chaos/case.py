@@ -36,6 +36,8 @@ class Case:
     """From the end of the script to a whole cluster that serves everywhere."""
     size: int = 3
     """Instances at the start."""
+    hook_s: int = 0
+    """Heartbeat timeout of launching and terminating hooks on the group; 0: it has none."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Laid over the quick ones."""
 

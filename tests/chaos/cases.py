@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.chaos import in_aws, in_the_fleet, on_machines, on_the_network
+from tests.chaos import in_a_hooked_group, in_aws, in_the_fleet, on_machines, on_the_network
 from tests.chaos.case import Case
 
-CASES: tuple[Case, ...] = (*on_machines.CASES, *on_the_network.CASES, *in_aws.CASES, *in_the_fleet.CASES)
+CASES: tuple[Case, ...] = (
+    *on_machines.CASES,
+    *on_the_network.CASES,
+    *in_aws.CASES,
+    *in_the_fleet.CASES,
+    *in_a_hooked_group.CASES,
+)

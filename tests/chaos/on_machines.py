@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from agent.lab import members
 from agent.lab.client import Instance
 from tests.chaos.case import Case, with_one_disk, without_disks
 from tests.chaos.scene import Scene
-from tests.lab.harness import wait_whole
+from tests.lab.harness import statuses, wait_whole
 
 # ---- etcd-cloud-operator's eight -------------------------------------------------------------------------------------
 
@@ -153,6 +154,27 @@ def _grow(through: Instance, megabytes: int) -> None:
         members.put(through.address, f"ballast/{number}", "x" * 500_000, timeout_s=5)
 
 
+def full_quota(scene: Scene) -> None:
+    """The database reaches its quota: etcd refuses writes until an operator makes room, and is left alone until then.
+
+    By etcd's own instructions: compact, defragment, disarm.
+    """
+    pids = {each.id: each.etcd_pids for each in scene.everybody()}
+    scene.note("the database grows to its quota")
+    scene.until(lambda: not any(members.put(each.address, "ballast", "x" * 500_000) for each in scene.everybody()), 60,
+                "a refused write")  # fmt: skip
+    since_s = time.monotonic()
+    scene.wait(10)
+    assert not scene.crowd.acknowledged(since_s), "there was room left"
+    assert scene.generations() == [1], "a full database was taken for a lost one"
+    assert {each.id: each.etcd_pids for each in scene.everybody()} == pids, "an etcd was stopped"
+    scene.note("an operator makes room")
+    revision = max(each.revision for each in statuses(scene.lab).values())
+    for words in (("compact", str(revision), "--physical"), ("defrag",), ("alarm", "disarm")):
+        said = scene.lab.etcdctl(*words)
+        assert said.returncode == 0, said.stderr
+
+
 def _onto_a_small_disk(scene: Scene, victim: Instance) -> None:
     scene.stop(victim)
     elsewhere = victim.disk.with_name("disk.before")
@@ -196,4 +218,10 @@ CASES = (
         pause_agents_in_turn_during_a_recovery,
     ),
     Case("full-disk", "a follower's disk is full for 10 s, while the database has to grow", full_disk, within_s=90),
+    Case(
+        "full-quota",
+        "the database reaches its quota (NOSPACE) and stays so for 10 s, until an operator makes room",
+        full_quota,
+        settings={"etcd": {"quota_backend_bytes": 32 * 2**20}},
+    ),
 )

@@ -87,7 +87,14 @@ def laid_over(base: Mapping[str, Mapping[str, Any]], changes: Mapping[str, Mappi
 def _scene(case: Case, folder: Path, seed: int) -> Iterator[Scene]:
     """A whole cluster with a snapshot. Everything is gone afterwards but the files."""
     settings, chance = laid_over(QUICK, case.settings), random.Random(seed)
-    spec = LabSpec(instances=case.size, etcd=str(etcd_versions.default().etcd), settings=settings, pace=PACE)
+    spec = LabSpec(
+        instances=case.size,
+        etcd=str(etcd_versions.default().etcd),
+        settings=settings,
+        launch_hook_s=case.hook_s,
+        terminate_hook_s=case.hook_s,
+        pace=PACE,
+    )
     with ExitStack() as afterwards:
         lab = Lab.start(spec, folder, lifeline=True)
         scene = Scene(lab, Crowd(lab, chance), chance, case.size)
@@ -183,7 +190,7 @@ def _held_by_the_survivor(case: Case, lab: Lab, generation: int, lost: tuple[Wri
     source = (document(lab, record_key(generation))["seed"] or {}).get("source", "")
     kind, _, instance = source.partition(" ")
     if kind != "survivor":
-        if case.loss is not Loss.SNAPSHOT:
+        if case.loss is Loss.BEST_DISK:
             yield f"generation {generation} was made of: {source}, although a disk was left"
         return
     on_disk = keys_on_disk(set_aside(lab.instance(instance), generation - 1))

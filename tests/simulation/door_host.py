@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from agent.model.actions import Launch
 from agent.model.disk import Disk, EtcdProcess, EtcdRunning, EtcdStopped, Identity
@@ -18,6 +19,9 @@ from tests.simulation.doors import Door
 from tests.simulation.logs import DataDir, Entry, voters_in
 from tests.simulation.machines import Broken, Crash, number
 from tests.simulation.promises import holding
+
+if TYPE_CHECKING:
+    from tests.simulation.agents import Agent
 
 
 class SimHost(Door):
@@ -109,8 +113,8 @@ class SimWorkshop(Door):
 
     name = "workshop"
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def __init__(self, agent: Agent) -> None:
+        super().__init__(agent)
         self.work: Work = Idle()
         self.steps: Steps | None = None
         self.due = self.sim.now

@@ -390,7 +390,7 @@ class Walk:
     def odd_listings(self) -> None:
         """What EC2 tells one agent, or all of them, is old, or lacks some instances."""
         hidden, kind = self.anybody().id, self.random.choice(("hidden", "lag", "partial"))
-        lag, partial = self.random.choice((10, 60, 300)), self.random.choice((0.1, 0.5))
+        lag, partial = self.random.choice((10.0, 60.0, 300.0)), self.random.choice((0.1, 0.5))
         agents = self._one_or_all()
         for agent in agents:
             if kind == "hidden":
