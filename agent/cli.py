@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_questions(commands)
     _add_snapshots_and_recovery(commands)
     _add_config(commands)
+    _add_iam(commands)
     _add_lab(commands)
     return parser
 
@@ -113,6 +114,12 @@ def _add_snapshots_and_recovery(commands: Commands) -> None:
 
     snapshot_cli.add_parser(commands)
     recover_cli.add_parser(commands)
+
+
+def _add_iam(commands: Commands) -> None:
+    from agent import iam_cli
+
+    iam_cli.add_parser(commands)
 
 
 def _add_lab(commands: Commands) -> None:

@@ -27,10 +27,10 @@ CODES = {403: "AccessDenied", 409: "ConditionalRequestConflict", 412: "Precondit
 THROTTLED = {"ec2": "RequestLimitExceeded", "s3": "SlowDown"}
 
 
-def error_body(service: str, status: int, code: str) -> bytes:
+def error_body(service: str, status: int, code: str, message: str = "injected by the lab") -> bytes:
     """An error as this service words it; without a code, the one that usually goes with the status."""
     code = code or _usual_code(service, status)
-    error = f"<Error><Code>{escape(code)}</Code><Message>injected by the lab</Message></Error>"
+    error = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
     if service == "s3":
         return f'<?xml version="1.0" encoding="UTF-8"?>{error}'.encode()
     if service == "ec2":

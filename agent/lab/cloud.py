@@ -30,22 +30,26 @@ os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"  # read by moto at import; sa
 
 from moto.autoscaling.models import autoscaling_backends
 from moto.ec2.models import ec2_backends
+from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
     create_backend_app,
 )
+from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 from werkzeug.serving import make_server
 
 from agent.lab import foundation, groups, metadata, processes, sweep
 from agent.lab.addresses import Block, claim_block
+from agent.lab.calls import Call
 from agent.lab.control import Control
+from agent.lab.enforcement import Backends, Enforcement, role_in
 from agent.lab.fleet import Fleet
 from agent.lab.gateway import Gateway
 from agent.lab.imds import ImdsFault, Leaves
 from agent.lab.power import StateWalk
-from agent.lab.spec import ACCOUNT, CLOUD_PORT, REGION, LabError, LabSpec, Pace
+from agent.lab.spec import ACCOUNT, CLOUD_PORT, REGION, ROLE, LabError, LabSpec, Pace
 
 log = logging.getLogger("agent.lab.cloud")
 
@@ -75,9 +79,11 @@ class Cloud:
         self.groups = cast("groups.Backend", autoscaling_backends[ACCOUNT][REGION])
         self.keys = metadata.RoleKeys(sts_backends[ACCOUNT]["aws"])
         self.walk = StateWalk()
+        self.iam: Any = iam_backends[ACCOUNT]["aws"]
+        self._enforcement = Enforcement(Backends(self.iam, s3_backends[ACCOUNT]["aws"], self.groups))
         control = Control(self, lambda: self.gateway.weather, lambda: self.gateway.calls)
         moto = DomainDispatcherApplication(create_backend_app)
-        self.gateway = Gateway(moto, control, self.lock, self.settle, self._who)
+        self.gateway = Gateway(moto, control, self.lock, self.settle, self._who, self._objection)
         self.gateway.honours_preconditions = spec.honours_preconditions
         self._server = make_server(
             block.cloud,
@@ -142,9 +148,22 @@ class Cloud:
             with self.lock:
                 instance = self.ec2.get_instance(instance_id)
                 found = self.groups.find(instance_id)
-                return metadata.leaves(instance, found[1] if found else None, _tags(instance), self.keys)
+                member = found[1] if found else None
+                return metadata.leaves(instance, member, _tags(instance), self.keys, self._role_of(instance_id))
 
         return read
+
+    def _role_of(self, instance_id: str) -> str:
+        """The role in the instance profile of its group's launch template; the lab's own, if that names none."""
+        found = self.groups.find(instance_id)
+        return (role_in(found[0].ec2_launch_template, self.iam) if found else None) or ROLE
+
+    def _objection(self, environ: Mapping[str, Any], call: Call) -> str | None:
+        if not self.spec.enforces_iam:
+            return None
+        with self.lock:
+            role = self._role_of(call.caller) if call.caller.startswith("i-") else ""
+            return self._enforcement.objection(environ, call, None if call.caller == "operator" else role)
 
     def _who(self, access_key_id: str) -> str:
         if access_key_id == foundation.OPERATOR_KEY:

@@ -6,6 +6,7 @@ loopback.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -14,13 +15,18 @@ import boto3
 from botocore.config import Config
 
 from agent.lab.addresses import Block
-from agent.lab.spec import REGION, ZONES, LabSpec, shares
+from agent.lab.spec import REGION, ROLE, ZONES, LabSpec, shares
+from agent.world.permissions import Scope, policy
 
 OPERATOR_KEY = "LABOPERATOR"
 IMAGE = "ami-0000000000000001a"
 HOOKS = (("launching", "EC2_INSTANCE_LAUNCHING", "ABANDON"), ("terminating", "EC2_INSTANCE_TERMINATING", "CONTINUE"))
 
 
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
 OPERATOR = {"aws_access_key_id": OPERATOR_KEY, "aws_secret_access_key": "lab"}
 
 
@@ -45,6 +51,8 @@ def lay(endpoint: str, block: Block, spec: LabSpec) -> None:
     """Build everything up to and including the groups at their wanted size."""
     ec2 = client("ec2", endpoint)
     subnets = _network(ec2, block)
+    if spec.enforces_iam:
+        _role(client("iam", endpoint), spec)
     client("s3", endpoint).create_bucket(Bucket=spec.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     template = ec2.create_launch_template(
         LaunchTemplateName=spec.cluster,
@@ -62,6 +70,18 @@ def lay(endpoint: str, block: Block, spec: LabSpec) -> None:
             LifecycleHookSpecificationList=_hooks(spec),
             Tags=[_tag(name, "etcd-cluster", spec.cluster), _tag(name, "Name", f"{spec.cluster}-etcd")],
         )
+
+
+def _role(iam: Any, spec: LabSpec) -> None:
+    """The instances' role, with the policy that `iam-policy` prints for their settings."""
+    scope = Scope(
+        spec.bucket,
+        f"{spec.prefix}/{spec.cluster}/".lstrip("/"),
+        tags=(("etcd-cluster", spec.cluster),),
+        kms_key_id=spec.settings.get("storage", {}).get("kms_key_id", ""),
+    )
+    iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(TRUST))
+    iam.put_role_policy(RoleName=ROLE, PolicyName=ROLE, PolicyDocument=json.dumps(policy(scope)))
 
 
 def _network(ec2: Any, block: Block) -> dict[str, str]:

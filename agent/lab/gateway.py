@@ -62,8 +62,11 @@ class Gateway:
         lock: AbstractContextManager[Any],
         settle: Callable[[], None],
         who: Callable[[str], str],
+        objection: Callable[[Environ, Call], str | None] = lambda _environ, _call: None,
     ) -> None:
+        """`objection` says why a call is denied, if it is."""
         self._moto, self._control, self._lock, self._settle, self._who = moto, control, lock, settle, who
+        self._objection = objection
         self.weather = Weather()
         self.calls = CallLog()
         self.honours_preconditions = True
@@ -106,6 +109,9 @@ class Gateway:
 
     def _ask(self, environ: Environ, call: Call) -> Answer:
         with self._turn(environ, call):
+            denied = self._objection(environ, call)
+            if denied is not None:
+                return _refusal(environ, call, denied)
             answer = self._ask_moto(environ, call)
             if call.service in SERIALISED:
                 self._settle()
@@ -154,6 +160,12 @@ class Gateway:
                 while len(self._last) > LISTINGS_REMEMBERED:
                     self._last.popitem(last=False)
         return answer
+
+
+def _refusal(environ: Environ, call: Call, why: str) -> Answer:
+    """A HEAD is refused without a word, as by S3."""
+    _drain(environ)
+    return xml(403, b"" if environ["REQUEST_METHOD"] == "HEAD" else error_body(call.service, 403, "", why))
 
 
 def _bend(answer: Answer, fault: Fault) -> Answer:

@@ -26,12 +26,12 @@ class RoleKeys:
     _given: dict[str, Any] = field(default_factory=dict)
     _owners: dict[str, str] = field(default_factory=dict)
 
-    def of(self, instance_id: str) -> dict[str, str]:
+    def of(self, instance_id: str, role_name: str) -> dict[str, str]:
         """The credentials document, with the expiry that moto enforces."""
         now = datetime.now(UTC)
         role = self._given.get(instance_id)
         if role is None or _aware(role.expiration) - now < RENEW_BEFORE:
-            role = self._assume(instance_id)
+            role = self._assume(instance_id, role_name)
         return {
             "Code": "Success",
             "LastUpdated": f"{now:%FT%TZ}",
@@ -42,11 +42,11 @@ class RoleKeys:
             "Expiration": f"{_aware(role.expiration):%FT%TZ}",
         }
 
-    def _assume(self, instance_id: str) -> Any:
+    def _assume(self, instance_id: str, role_name: str) -> Any:
         role = self.sts.assume_role(
             region_name=REGION,
             role_session_name=instance_id,
-            role_arn=f"arn:aws:iam::{ACCOUNT}:role/{ROLE}",
+            role_arn=f"arn:aws:iam::{ACCOUNT}:role/{role_name}",
             policy="",
             duration=int(KEYS_LAST.total_seconds()),
             external_id="",
@@ -64,7 +64,9 @@ def _aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def leaves(instance: Any, member: Member | None, tags: dict[str, str], keys: RoleKeys) -> dict[str, str]:
+def leaves(
+    instance: Any, member: Member | None, tags: dict[str, str], keys: RoleKeys, role: str = ROLE
+) -> dict[str, str]:
     """Every path below /latest/ with its content."""
     zone = str(instance.placement.zone)
     meta = {
@@ -80,8 +82,8 @@ def leaves(instance: Any, member: Member | None, tags: dict[str, str], keys: Rol
         "placement/region": REGION,
         "services/domain": "amazonaws.com",
         "services/partition": "aws",
-        "iam/info": json.dumps(_profile()),
-        f"iam/security-credentials/{ROLE}": json.dumps(keys.of(instance.id)),
+        "iam/info": json.dumps(_profile(role)),
+        f"iam/security-credentials/{role}": json.dumps(keys.of(instance.id, role)),
         **{f"tags/instance/{key}": value for key, value in tags.items()},
         **({"autoscaling/target-lifecycle-state": target_state(member.lifecycle_state)} if member else {}),
     }
@@ -101,10 +103,10 @@ def target_state(lifecycle_state: str) -> str:
     return lifecycle_state
 
 
-def _profile() -> dict[str, str]:
+def _profile(role: str) -> dict[str, str]:
     return {
         "Code": "Success",
-        "InstanceProfileArn": f"arn:aws:iam::{ACCOUNT}:instance-profile/{ROLE}",
+        "InstanceProfileArn": f"arn:aws:iam::{ACCOUNT}:instance-profile/{role}",
         "InstanceProfileId": "AIPALAB",
     }
 

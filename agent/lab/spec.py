@@ -65,6 +65,8 @@ class LabSpec:
     """Heartbeat timeout of a terminating hook on every group; 0: no such hook."""
     honours_preconditions: bool = True
     """False: the emulated S3 ignores If-None-Match and If-Match, as some stores do."""
+    enforces_iam: bool = False
+    """True: an instance may do what its role allows, which at first is what `iam-policy` prints for this lab."""
     leaves_nothing: bool = False
     """True: the files go with the daemon, whoever ended it, as nobody will ever call `down`; see `sweep`."""
     max_size: int = 20

@@ -10,6 +10,7 @@ Codes: AWS's "Error Responses" of S3, "Error codes" of EC2, "Common errors" of A
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from botocore.parsers import ResponseParserError
 
 from agent.model.faults import Refused, Trouble, Unavailable
 from agent.model.known import Ignorance
+from agent.world.permissions import ACTIONS, Need, need_of, need_of_action
 
 THROTTLED = frozenset(
     {
@@ -73,17 +75,8 @@ DENIED = frozenset(
 
 WRONG_REGION = frozenset({"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"})
 
-ACTIONS = {
-    "s3:ListObjectsV2": "s3:ListBucket",
-    "s3:ListMultipartUploads": "s3:ListBucketMultipartUploads",
-    "s3:HeadObject": "s3:GetObject",
-    "s3:CreateMultipartUpload": "s3:PutObject",
-    "s3:UploadPart": "s3:PutObject",
-    "s3:CompleteMultipartUpload": "s3:PutObject",
-    "s3:GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
-}
-"""IAM's name of an operation, where it is not the operation's own."""
-
+DENIED_FOR = re.compile(r"not authorized to perform: ((?:s3|kms):\w+)(?:.*?(arn:aws[\w-]*:(?:s3|kms):[^\s,\"]+))?")
+"""AWS's "Access denied message examples" of S3: `User: … is not authorized to perform: ACTION on resource: "ARN" …`."""
 
 ABSENT = frozenset({"NoSuchKey", "NoSuchLifecycleConfiguration"})
 """S3's own words for "there is none". A 404 in any other words may come from something that is not S3."""
@@ -113,6 +106,13 @@ class Asked:
     operation: str
     resource: str = "*"
     arn: str = "*"
+    key: str = ""
+    """Of an object of the cluster's, below its root."""
+
+    @property
+    def need(self) -> Need | None:
+        """The statement of the role's policy that allows it. None: no agent is meant to do that."""
+        return need_of(f"{self.service}:{self.operation}", self.key)
 
     @property
     def action(self) -> str:
@@ -213,16 +213,17 @@ def _said(error: aws.ClientError) -> str:
 
 
 def _statement(error: aws.ClientError, asked: Asked) -> str:
-    """The IAM statement that would allow this call. A key of KMS is named only in S3's message."""
-    action, resource = asked.action, asked.arn
-    words = str(error.response.get("Error", {}).get("Message") or "").replace(",", " ").split()
-    keys = [word for word in words if word.startswith("kms:")]
-    if keys:
-        action, resource = (
-            keys[0],
-            next((word for word in words if word.startswith("arn:aws") and ":kms:" in word), "*"),
-        )
-    return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource}, separators=(",", ":"))
+    """The IAM statement that would allow this call, under the name that the printed policy gives it.
+
+    Where AWS lacks the permission for something else than what was asked (a key of KMS; whether an object is there),
+    only its message says so.
+    """
+    action, resource, need = asked.action, asked.arn, asked.need
+    said = DENIED_FOR.search(_one_line(error.response.get("Error", {}).get("Message") or ""))
+    if said is not None and said[1] != action:
+        action, resource, need = said[1], said[2] or "*", need_of_action(said[1])
+    sid = {} if need is None else {"Sid": need.sid}
+    return json.dumps({**sid, "Effect": "Allow", "Action": action, "Resource": resource}, separators=(",", ":"))
 
 
 def _one_line(text: object) -> str:

@@ -17,6 +17,7 @@ from agent.model.faults import Unavailable
 from agent.model.known import Ignorance
 from agent.world.aws import Aws
 from agent.world.aws_errors import AlreadyThere, Asked, NotFound
+from agent.world.permissions import need_of, object_arn
 
 T = TypeVar("T")
 
@@ -129,8 +130,9 @@ class Objects:
             raise Unavailable(Ignorance.MALFORMED, f"{self.root}{key} came without Date or Last-Modified") from error
 
     def asked(self, operation: str, key: str) -> Asked:
-        where = f"{self.bucket}/{self.root}"
-        return Asked("s3", operation, f"s3://{where}{key}", f"arn:aws:s3:::{where}*")
+        need = need_of(f"s3:{operation}", key)
+        arn = object_arn(self.bucket, self.root, need.place_of(key) if need else key)
+        return Asked("s3", operation, f"s3://{self.bucket}/{self.root}{key}", arn, key)
 
     def asked_of_bucket(self, operation: str) -> Asked:
         return Asked("s3", operation, f"bucket {self.bucket}", f"arn:aws:s3:::{self.bucket}")

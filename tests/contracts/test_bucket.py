@@ -467,7 +467,8 @@ def test_what_is_denied_is_refused_with_the_statement_that_would_allow_it(
     with pytest.raises(Refused) as raised:
         READS[read](bucket)
     said = str(raised.value)
-    assert '{"Effect":"Allow","Action":"s3:' in said
+    assert '","Effect":"Allow","Action":"s3:' in said
+    assert 'add {"Sid":"' in said
     assert "arn:aws:s3:::acme-etcd" in said
     assert "\n" not in said
 

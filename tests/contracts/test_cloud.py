@@ -420,7 +420,8 @@ def test_a_missing_permission_is_one_line_with_the_statement(
     ground.gateway.spoil(match, 403, body)
     with pytest.raises(Refused) as raised:
         door.fleet(frozenset({STRANGER}), True)
-    statement = f'add {{"Effect":"Allow","Action":"{action}","Resource":"*"}} to the instance role'
+    sid = "SeeInstances" if action.startswith("ec2") else "SeeGroups"
+    statement = f'add {{"Sid":"{sid}","Effect":"Allow","Action":"{action}","Resource":"*"}} to the instance role'
     assert statement in str(raised.value)
     assert "was denied" in str(raised.value)
     assert "\n" not in str(raised.value)

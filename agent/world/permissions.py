@@ -1,0 +1,244 @@
+"""Which call of the agent needs which permission. Pure: one table, read in two ways.
+
+`etcd-asg-agent iam-policy` prints the instance role's policy from it, and the line about a denied call
+(`agent.world.aws_errors`) names the statement in it that is missing. What a call is allowed on is as narrow as IAM can
+say: objects by prefix, groups by tag or name; EC2's and Auto Scaling's descriptions know no resource (AWS's "Service
+Authorization Reference").
+
+Three things that are easily taken for carelessness:
+ - s3:ListBucket is limited with `StringLikeIfExists`. S3 answers 404 for an object that is not there only to those who
+   may list its bucket, a GET carries no `s3:prefix`, and "there is no such record" is what the agent founds upon. So
+   whoever lists without any prefix sees the names of the whole bucket: give the cluster a bucket of its own.
+ - What decides (`generations/`, and the probe) may be written with `If-None-Match` only. The bucket's policy should
+   say the same to everybody else, and let nobody delete it: `terraform-example/` does.
+ - A key of KMS is used by S3 in the role's name, never by the agent itself: `kms:ViaService`. A multipart upload needs
+   kms:Decrypt, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+ACTIONS = {
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:CreateMultipartUpload": "s3:PutObject",
+    "s3:UploadPart": "s3:PutObject",
+    "s3:CompleteMultipartUpload": "s3:PutObject",
+    "s3:GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
+}
+"""IAM's name of an operation, where it is not the operation's own."""
+
+UPLOADING = ("s3:PutObject", "s3:CreateMultipartUpload", "s3:UploadPart", "s3:CompleteMultipartUpload")
+
+
+class On(StrEnum):
+    """What a statement is about."""
+
+    EVERYTHING = "everything"  # IAM knows no narrower resource for these calls
+    GROUPS = "groups"
+    BUCKET = "bucket"
+    OBJECTS = "objects"
+    KEY = "key"
+
+
+class Only(StrEnum):
+    """What a statement is needed for, where not every configuration needs it."""
+
+    WITH_A_KEY = "with storage.kms_key_id"
+    WITH_DRILLS = "with snapshots.drill_interval"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One statement: the calls that need it, as SERVICE:OPERATION, and what for."""
+
+    sid: str
+    what_for: str
+    on: On
+    calls: tuple[str, ...]
+    under: tuple[str, ...] = ()
+    """Objects: keys and prefixes (ending in a slash) below the cluster's root; none: all of them."""
+    once: bool = False
+    """Objects: only with `If-None-Match`."""
+    only: Only | None = None
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        return tuple(sorted({ACTIONS.get(call, call) for call in self.calls}))
+
+    def covers(self, key: str) -> bool:
+        return not self.under or any(_lies_in(each, key) for each in self.under)
+
+    def place_of(self, key: str) -> str:
+        """Which of its prefixes a key lies in; "/" is everything of the cluster's."""
+        return next((each for each in self.under if _lies_in(each, key)), "/")
+
+
+def _lies_in(place: str, key: str) -> bool:
+    return key.startswith(place) if place.endswith("/") else key == place
+
+
+NEEDS = (
+    Need("SeeInstances", "who is in the fleet, and who is gone for good", On.EVERYTHING, ("ec2:DescribeInstances",)),
+    Need(
+        "SeeGroups",
+        "the desired capacity, lifecycle states and hooks, and whom a group terminated",
+        On.EVERYTHING,
+        (
+            "autoscaling:DescribeAutoScalingGroups",
+            "autoscaling:DescribeLifecycleHooks",
+            "autoscaling:DescribeScalingActivities",
+            "autoscaling:DescribeWarmPool",
+        ),
+    ),
+    Need(
+        "AnswerHooks",
+        "let instances in and out when the cluster is ready for it",
+        On.GROUPS,
+        ("autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"),
+    ),
+    Need(
+        "ReadLifecycleRules",
+        "no rule may expire what decides",
+        On.BUCKET,
+        ("s3:GetBucketLifecycleConfiguration",),
+    ),
+    Need(
+        "ListObjects", "the head, reports, snapshots; and 404 for what is not there", On.BUCKET, ("s3:ListObjectsV2",)
+    ),
+    Need("ReadObjects", "everything that agents wrote", On.OBJECTS, ("s3:GetObject", "s3:HeadObject")),
+    Need(
+        "WriteOnce",
+        "records, claims, and the probe of the bucket",
+        On.OBJECTS,
+        ("s3:PutObject",),
+        under=("generations/", "probe.json"),
+        once=True,
+    ),
+    Need(
+        "WriteReports", "what agents without a cluster tell one another", On.OBJECTS, ("s3:PutObject",), ("assembly/",)
+    ),
+    Need("WriteSnapshots", "snapshots and what is said of them", On.OBJECTS, UPLOADING, ("snapshots/",)),
+    Need(
+        "FileDrills",
+        "what came of trying a snapshot out",
+        On.OBJECTS,
+        ("s3:PutObject",),
+        ("drills/",),
+        only=Only.WITH_DRILLS,
+    ),
+    Need("DeleteSnapshots", "those that retention lets go", On.OBJECTS, ("s3:DeleteObject",), ("snapshots/",)),
+    Need("FindUploads", "uploads that a killed agent left", On.BUCKET, ("s3:ListMultipartUploads",)),
+    Need("EndUploads", "those, and our own that failed", On.OBJECTS, ("s3:AbortMultipartUpload",), ("snapshots/",)),
+    Need(
+        "UseKey",
+        "S3 encrypts and decrypts in the role's name",
+        On.KEY,
+        ("kms:Decrypt", "kms:GenerateDataKey"),
+        only=Only.WITH_A_KEY,
+    ),
+)
+
+
+def need_of(call: str, key: str = "") -> Need | None:
+    """The statement that allows this call, on this object. None: no agent is meant to do that."""
+    return next((each for each in NEEDS if call in each.calls and each.covers(key)), None)
+
+
+def need_of_action(action: str) -> Need | None:
+    """The first statement that allows this action of IAM's somewhere."""
+    return next((each for each in NEEDS if action in each.actions), None)
+
+
+# ---- the policy -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a configuration says about the policy."""
+
+    bucket: str
+    root: str
+    """PREFIX/CLUSTER/ in the bucket."""
+    tags: tuple[tuple[str, str], ...] = ()
+    """The tags of the cluster's groups: `discovery.tags`."""
+    groups: tuple[str, ...] = ()
+    """The groups' names; none: any group (with the tags, if there are any)."""
+    kms_key_id: str = ""
+    drills: bool = True
+    partition: str = "aws"
+
+    def has(self, only: Only | None) -> bool:
+        match only:
+            case Only.WITH_A_KEY:
+                return bool(self.kms_key_id)
+            case Only.WITH_DRILLS:
+                return self.drills
+            case None:
+                return True
+
+
+def policy(scope: Scope) -> dict[str, Any]:
+    """The instance role's policy: every statement that this configuration needs, in the order of the table."""
+    return {"Version": "2012-10-17", "Statement": [statement(each, scope) for each in NEEDS if scope.has(each.only)]}
+
+
+def statement(need: Need, scope: Scope) -> dict[str, Any]:
+    """One statement. Lists of one are written as they are in any other: nobody has to tell them apart."""
+    conditions = _conditions(need, scope)
+    return {
+        "Sid": need.sid,
+        "Effect": "Allow",
+        "Action": list(need.actions),
+        "Resource": _resources(need, scope),
+        **({"Condition": conditions} if conditions else {}),
+    }
+
+
+def _resources(need: Need, scope: Scope) -> list[str]:
+    match need.on:
+        case On.EVERYTHING:
+            return ["*"]
+        case On.GROUPS:
+            prefix = f"arn:{scope.partition}:autoscaling:*:*:autoScalingGroup:*:autoScalingGroupName/"
+            return [prefix + name for name in scope.groups or ("*",)]
+        case On.BUCKET:
+            return [f"arn:{scope.partition}:s3:::{scope.bucket}"]
+        case On.OBJECTS:
+            return [object_arn(scope.bucket, scope.root, each, scope.partition) for each in need.under or ("/",)]
+        case On.KEY:
+            return [_key_arn(scope)]
+
+
+def object_arn(bucket: str, root: str, under: str, partition: str = "aws") -> str:
+    """One object, or everything below a prefix, as IAM names it; "/" is all of the cluster's."""
+    below = "*" if under == "/" else f"{under}*" if under.endswith("/") else under
+    return f"arn:{partition}:s3:::{bucket}/{root}{below}"
+
+
+def _key_arn(scope: Scope) -> str:
+    """An alias is a key's by its condition; a bare ID is looked for in every region that the role is used in."""
+    key = scope.kms_key_id
+    if key.startswith("arn:") and ":alias/" not in key:
+        return key
+    return f"arn:{scope.partition}:kms:*:*:key/{'*' if 'alias/' in key else key}"
+
+
+def _conditions(need: Need, scope: Scope) -> Mapping[str, Any]:
+    if need.on is On.GROUPS and scope.tags:
+        return {"StringEquals": {f"aws:ResourceTag/{key}": value for key, value in scope.tags}}
+    if "s3:ListObjectsV2" in need.calls:
+        return {"StringLikeIfExists": {"s3:prefix": f"{scope.root}*"}}
+    if need.once:
+        return {"Null": {"s3:if-none-match": "false"}}
+    if need.on is On.KEY:
+        domain = "amazonaws.com.cn" if scope.partition == "aws-cn" else "amazonaws.com"
+        via = {"StringLike": {"kms:ViaService": f"s3.*.{domain}"}}
+        alias = scope.kms_key_id[scope.kms_key_id.find("alias/") :] if "alias/" in scope.kms_key_id else ""
+        return {**via, "ForAnyValue:StringEquals": {"kms:ResourceAliases": alias}} if alias else via
+    return {}
