@@ -22,6 +22,7 @@ from agent.model.fleet import Group, InstanceState
 from agent.model.generation import FIRST, Cause, Exclusion, GenerationRecord
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.snapshot import BAD, DATA, MANIFEST, SnapshotName
+from agent.model.spot import SpotAction, SpotNotice
 from agent.model.work import RestoreSeed, Working
 from tests.simulation.agents import Agent
 from tests.simulation.doors import Faults
@@ -108,6 +109,13 @@ class Sim:
         """The same, with a hook that waits until the agent completes it."""
         self.machines[name].awaited = True
         self.begin_to_terminate(name)
+
+    def interrupt(self, name: InstanceId, seconds: float) -> None:
+        """EC2 takes this spot instance back so soon, whatever depends on it; Auto Scaling knows nothing of it yet."""
+        at = self.now + timedelta(seconds=seconds)
+        self.machines[name].notice = SpotNotice(SpotAction.TERMINATE, at)
+        self.tell(f"{name} is to be taken back in {seconds:.0f} s")
+        self.after(seconds, lambda: self.terminate(name) if self.machines[name].exists else None)
 
     def complete_hook(self, name: InstanceId) -> None:
         machine = self.machines[name]
