@@ -76,6 +76,12 @@ LAST_SAVE = timedelta(seconds=45)
 """To stop etcd, make its log a snapshot and upload it. etcd alone takes 11 to 14 s to start with a gigabyte; earlier
 means more time without a cluster for a small database, later that a large one is not saved."""
 
+READY = 0.9
+"""etcd's `readyPercent`: below this share of the leader's index it refuses to promote."""
+
+A_LOOK = timedelta(seconds=5)
+"""For the fleet to be read: who else leaves is not known in the round in which we hear that we do."""
+
 COMPLETE_EVERY = timedelta(seconds=20)
 """IMDS tells of the end before the hook begins to wait, and a hook that does not wait yet cannot be completed. Below
 Auto Scaling's shortest timeout, as the heartbeats are."""
@@ -214,6 +220,8 @@ def _alone(s: Situation, membership: Membership) -> Decision:
 
 def _hand_over(s: Situation, others: list[Member]) -> Decision:
     """The lead goes to one that stays. Two who leave would hand it to each other for ever."""
+    if _has_just_heard(s) and not _in_a_hurry(s):
+        return wait(Blocker.IGNORANCE, "this instance leads, and who else leaves is not known yet")
     best = _best_to_lead(s, others)
     if best is None:
         return wait(Blocker.LEAVING, "this instance leads, and leaves after the others that are leaving, too")
@@ -242,7 +250,14 @@ def _spare_in_sync(s: Situation, membership: Membership) -> Member | None:
     fleet = s.fleet_lately
     stay = [each for each in membership.learners if fleet is None or not _leaves(fleet, each)]
     statuses = ((each, s.o.answers.of.get(each.id)) for each in stay)
-    return next((each for each, said in statuses if isinstance(said, MemberStatus) and _is_in_sync(said)), None)
+    return next((each for each, said in statuses if isinstance(said, MemberStatus) and _is_promotable(said)), None)
+
+
+def _has_just_heard(s: Situation) -> bool:
+    """And has not read the fleet since then: whoever leaves with us may have been told in the same moment."""
+    since, read_at = s.memory.going_since, s.memory.fleet_read_at
+    looked = since is None or (read_at is not None and read_at >= since)
+    return not looked and since is not None and s.o.now - since < A_LOOK
 
 
 def _in_a_hurry(s: Situation) -> bool:
@@ -256,6 +271,11 @@ def _ends_soon(s: Situation) -> bool:
 
 def _is_in_sync(status: MemberStatus) -> bool:
     return status.leader is not None and status.applied_index >= status.committed_index
+
+
+def _is_promotable(status: MemberStatus) -> bool:
+    """By etcd's own measure. Under load a spare is always some entries behind: in sync to the last is luck."""
+    return status.leader is not None and status.applied_index >= READY * status.committed_index
 
 
 def _goes_to_zero(s: Situation) -> bool:

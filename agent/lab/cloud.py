@@ -38,7 +38,7 @@ from moto.moto_server.werkzeug_app import (
 from moto.sts.models import sts_backends
 from werkzeug.serving import make_server
 
-from agent.lab import foundation, groups, metadata, processes, sweep
+from agent.lab import foundation, groups, interruptions, metadata, processes, sweep
 from agent.lab.addresses import Block, claim_block
 from agent.lab.control import Control
 from agent.lab.fleet import Fleet
@@ -75,6 +75,7 @@ class Cloud:
         self.groups = cast("groups.Backend", autoscaling_backends[ACCOUNT][REGION])
         self.keys = metadata.RoleKeys(sts_backends[ACCOUNT]["aws"])
         self.walk = StateWalk()
+        self.interruptions = interruptions.Interruptions()
         control = Control(self, lambda: self.gateway.weather, lambda: self.gateway.calls)
         moto = DomainDispatcherApplication(create_backend_app)
         self.gateway = Gateway(moto, control, self.lock, self.settle, self._who)
@@ -126,6 +127,7 @@ class Cloud:
     def settle(self) -> None:
         """Let time act on EC2, the groups and the machines. The caller holds the lock."""
         now = time.monotonic()
+        self.interruptions.settle(self.ec2, now)
         self.walk.settle(self.ec2, now, self.pace)
         for group in self.groups.groups:
             groups.settle(group, now, self.pace, self._allot)
@@ -235,6 +237,15 @@ class Cloud:
                 machine.metadata.overrides.pop(wanted["path"], None)
             else:
                 machine.metadata.overrides[wanted["path"]] = wanted["value"]
+
+    def interrupt(self, instance_id: str, wanted: dict[str, Any]) -> None:
+        """A spot notice after which the instance really goes, or a mere recommendation."""
+        with self.lock:
+            where = self.fleet.machine(instance_id).metadata
+            if wanted["action"] == "rebalance":
+                interruptions.recommend(where)
+                return
+            self.interruptions.announce(instance_id, where, wanted["action"], wanted["seconds"], time.monotonic())
 
     def go_down(self) -> None:
         """End soon: after this request is answered."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from agent.decide.leaving import COMPLETE_EVERY, HEARTBEAT_EVERY, LAST_SAVE, SPARE_NEEDS, SPARE_PATIENCE
+from agent.decide.leaving import A_LOOK, COMPLETE_EVERY, HEARTBEAT_EVERY, LAST_SAVE, SPARE_NEEDS, SPARE_PATIENCE
 from agent.model.actions import (
     BeginTask,
     Blocker,
@@ -109,10 +109,17 @@ class TestAVoter:
         all_three = fleet(instance(A), b, instance(C, lifecycle="Terminating:Wait"))
         assert leaving(A).seeing(fleet=all_three).action == Wait(Blocker.LEAVING)
 
+    def test_who_else_leaves_is_looked_up_before_but_not_for_long(self) -> None:
+        unread = leaving(A).seeing(fleet=TIMEOUT).remembering(fleet_read_at=LONG_AGO)
+        assert unread.action == Wait(Blocker.IGNORANCE)
+        assert told(unread, A_LOOK.total_seconds()).action == MoveLeader(MEMBERS[B])
+        assert unread.remembering(leaving_since=None).action == MoveLeader(MEMBERS[B])
+        assert taken(unread, 5).action == MoveLeader(MEMBERS[B]), "no time for that"
+
     def test_with_four_others_the_silent_one_is_not_chosen(self) -> None:
         five = membership(*map(voter, (A, B, C, D, E)))
         example = leaving(A).seeing(membership=five, answers=answers(A, C, D, E, silent=(B,)), fleet=TIMEOUT)
-        assert example.remembering(fleet_read_at=LONG_AGO).action == MoveLeader(MEMBERS[C])
+        assert told(example, 10).remembering(fleet_read_at=LONG_AGO).action == MoveLeader(MEMBERS[C])
 
     def test_while_the_others_have_no_quorum_without_it_it_stays(self) -> None:
         assert leaving(B).seeing(answers=answers(A, B, silent=(C,))).action == Wait(Blocker.LEAVING)
@@ -120,7 +127,10 @@ class TestAVoter:
     def test_a_spare_in_sync_is_to_take_the_vote_first(self) -> None:
         assert with_a_spare(leaving(B)).action == Wait(Blocker.LEAVING)
 
-    @pytest.mark.parametrize("changes", [{"applied_index": 900}, {"leader": None}])
+    def test_one_that_is_some_entries_behind_is_in_sync_by_etcds_measure(self) -> None:
+        assert with_a_spare(leaving(B), applied_index=900).action == Wait(Blocker.LEAVING)
+
+    @pytest.mark.parametrize("changes", [{"applied_index": 899}, {"leader": None}])
     def test_one_that_is_not_in_sync_is_not_waited_for(self, changes: dict[str, object]) -> None:
         assert with_a_spare(leaving(B), **changes).action == RemoveMember(MEMBERS[B])
 
@@ -367,7 +377,7 @@ class TestASpotNotice:
 
     def test_a_spare_in_sync_is_given_the_vote_because_nobody_else_knows(self) -> None:
         assert with_a_spare(interrupted(B)).action == PromoteMember(MEMBERS[D])
-        assert with_a_spare(interrupted(B), applied_index=900).action == RemoveMember(MEMBERS[B])
+        assert with_a_spare(interrupted(B), applied_index=899).action == RemoveMember(MEMBERS[B])
         goes = fleet(instance(A), instance(B), instance(C), instance(D, lifecycle="Terminating:Wait"))
         assert with_a_spare(interrupted(B)).seeing(fleet=goes).action == RemoveMember(MEMBERS[B])
 

@@ -105,10 +105,14 @@ class Sim:
         self.machines[name].lifecycle = "Terminating:Wait"
         self.tell(f"{name} is on its way out of its group")
 
-    def let_go(self, name: InstanceId) -> None:
-        """The same, with a hook that waits until the agent completes it."""
-        self.machines[name].awaited = True
+    def let_go(self, name: InstanceId, early: float = 0.0) -> None:
+        """The same, with a hook that waits until the agent completes it; IMDS tells of it so many seconds before."""
+        machine = self.machines[name]
+        machine.awaited = True
         self.begin_to_terminate(name)
+        if early:
+            machine.lifecycle = "Terminating"
+            self.after(early, lambda: setattr(machine, "lifecycle", "Terminating:Wait"))
 
     def interrupt(self, name: InstanceId, seconds: float) -> None:
         """EC2 takes this spot instance back so soon, whatever depends on it; Auto Scaling knows nothing of it yet."""
