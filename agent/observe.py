@@ -50,6 +50,8 @@ def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation
         head=_head(world, asks, near, memory),
         fleet=_fleet(world, asks, near, memory, policy),
         lifecycle_target=ask(world.metadata.target_lifecycle_state) if Ask.LIFECYCLE in asks else NOT_ASKED,
+        spot=ask(world.metadata.spot_notice) if Ask.LIFECYCLE in asks else NOT_ASKED,
+        rebalance=ask(world.metadata.rebalance_recommended) if Ask.REBALANCE in asks else NOT_ASKED,
     )
     o = _with_documents(world, o, memory)
     if Ask.OTHERS in asks and o.head is not None and o.formed is not None:

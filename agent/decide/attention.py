@@ -25,6 +25,9 @@ STILL_THERE = timedelta(days=1)
 SHARE_OF_THE_WAIT = 1 / 50
 """Who has waited for a minute looks every 1.2 s, who has waited for ten looks every 12 s: bounded by the policy."""
 
+REBALANCE_EVERY = timedelta(seconds=30)
+"""It steers nothing, and a metric is scraped about as often."""
+
 
 class Ask(StrEnum):
     """Fields of the Observation that cost a request to AWS or to other members."""
@@ -32,7 +35,8 @@ class Ask(StrEnum):
     HEAD = "head"
     BUCKET = "bucket"
     FLEET = "fleet"
-    LIFECYCLE = "lifecycle_target"
+    LIFECYCLE = "lifecycle_target"  # and with it whether EC2 takes a spot instance back
+    REBALANCE = "rebalance"
     OTHERS = "others"  # the other members, for the member list
     ASSEMBLY = "reports"  # what the others report, and everything that the proof of a loss needs
     SNAPSHOTS = "snapshots"
@@ -46,8 +50,9 @@ def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset
         Ask.HEAD: _head_every(near, memory, policy),
         Ask.BUCKET: None if memory.bucket is not None else policy.patient_interval,
         Ask.FLEET: _fleet_every(near, memory, policy),
-        Ask.LIFECYCLE: policy.loop_interval if _has_data(near) and not memory.leaving_since else policy.busy_interval,
-        Ask.OTHERS: timedelta(0) if _needs_others(near) or memory.leaving_since else None,
+        Ask.LIFECYCLE: policy.loop_interval if _has_data(near) and not memory.going_since else policy.busy_interval,
+        Ask.REBALANCE: REBALANCE_EVERY,
+        Ask.OTHERS: timedelta(0) if _needs_others(near) or memory.going_since else None,
         Ask.ASSEMBLY: timedelta(0) if without_a_cluster(near, memory, policy) else None,
         Ask.SNAPSHOTS: _snapshots_every(near, memory, policy),
         Ask.DRILL: _drill_every(near, memory, policy),
@@ -129,7 +134,7 @@ def _told_of_alarms(near: Observation) -> bool:
 
 def waiting_interval(o: Observation, memory: Memory, policy: Policy) -> timedelta:
     """Between rounds while something is under way: often at first, and ever less often the longer it takes."""
-    since = memory.unsettled_since or memory.leaving_since
+    since = memory.unsettled_since or memory.going_since
     return growing(since, o.now, policy.busy_interval, policy.patient_interval)
 
 
@@ -148,8 +153,8 @@ def _long_without_a_leader(near: Observation, memory: Memory, policy: Policy) ->
 def _fleet_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
     if _recovering(near, memory):
         return timedelta(0)
-    if memory.leaving_since is not None:
-        return _trouble_interval(memory.leaving_since, near, policy)
+    if memory.going_since is not None:
+        return _trouble_interval(memory.going_since, near, policy)
     if is_settled(near):
         if memory.fleet is None or memory.arriving:  # a launching hook may wait
             return policy.patient_trouble_interval

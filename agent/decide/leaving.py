@@ -1,22 +1,40 @@
 """This instance is being terminated: its member steps out while the others serve, and nothing is lost with it.
 
 Auto Scaling says so in IMDS (`autoscaling/target-lifecycle-state` is `Terminated`), and a terminating hook makes it
-wait. A stopped agent or a reboot is no leaving: only that word is.
+wait. Or EC2 says there that it takes a spot instance back (`spot/instance-action`: `terminate`), and nothing makes it
+wait. A stopped agent or a reboot is no leaving: only those words are.
 
     our member                    the others                 step
     a learner                     a quorum answers           remove it
     leads                         a quorum, and one stays    hand the lead to the one that has applied most
     leads                         all of them leave, too     wait until they have left
-    a voter                       a spare in sync            wait for it to take the vote, for SPARE_PATIENCE at most
+    a voter                       a spare in sync            wait for it to take the vote, for SPARE_PATIENCE at most;
+                                                             where only we know that we leave: give it the vote
     a voter                       a quorum without us        remove it
     a voter                       no quorum without us       wait: while we live, they have one
-    the only voter                somebody is wanted         wait for another
+    the only voter                somebody is wanted         wait for another; LAST_SAVE before EC2 takes us: as with 0
     the only voter                nobody is wanted (0)       stop etcd, put its whole log into the bucket
     its log is in the bucket      no quorum                  complete the hook: whoever comes next restores it
     gone (fenced, never joined)   -                          complete the hook
 
 While that takes time the hook is kept from timing out. An instance that holds data which others need, or may need,
 never completes its hook: that is given up last, by AWS, when the hook's own limits end (48 h or 100 heartbeats).
+Where only EC2 takes the instance there is no hook: nothing is heartbeated or completed, and the same steps are taken.
+
+EC2's notice sets a time. As it runs out this is given up, in this order; what is left is done at once:
+
+    time left                     given up
+    10 s (SPARE_NEEDS)            that a spare has the vote before we go: it takes it afterwards
+    10 s (SPARE_NEEDS)            that the lead goes to one that stays: it goes to one that leaves later than we do
+    45 s (LAST_SAVE)              that the only voter serves: what it acknowledged is put into the bucket instead
+    0                             our own removal, if it was not done: the leader's agent does it, once EC2 says so
+    never                         the quorum of the others: where they have none without us, we serve until the end
+
+With 5 s left a leader first hands its lead over (0.3 s; an election would take 1 to 2 s), and then removes itself.
+
+An instance that is stopped or hibernated by EC2 keeps its disk. It stays a member, and only does not lead meanwhile. A
+rebalance recommendation changes nothing: a group with capacity rebalancing launches another instance, and terminates
+this one by its hook; without it the instance may well live for days. It is a metric, and shown by `status`.
 """
 
 from __future__ import annotations
@@ -32,6 +50,7 @@ from agent.model.actions import (
     Decision,
     HeartbeatHook,
     MoveLeader,
+    PromoteMember,
     RemoveMember,
     StopEtcd,
 )
@@ -41,6 +60,7 @@ from agent.model.fleet import Fleet, Transition
 from agent.model.known import Unknown
 from agent.model.members import Survey
 from agent.model.snapshot import Manifest, Rescued
+from agent.model.spot import NOTICE
 from agent.model.work import Ended, RescueLog
 
 HEARTBEAT_EVERY = timedelta(seconds=20)
@@ -48,6 +68,23 @@ HEARTBEAT_EVERY = timedelta(seconds=20)
 
 SPARE_PATIENCE = timedelta(seconds=30)
 """A spare looks at the fleet when it is due; a spot notice leaves two minutes."""
+
+SPARE_NEEDS = timedelta(seconds=10)
+"""A promotion, and another round for what comes after it. With less time left than that, nobody waits for others."""
+
+LAST_SAVE = timedelta(seconds=45)
+"""To stop etcd, make its log a snapshot and upload it. etcd alone takes 11 to 14 s to start with a gigabyte; earlier
+means more time without a cluster for a small database, later that a large one is not saved."""
+
+READY = 0.9
+"""etcd's `readyPercent`: below this share of the leader's index it refuses to promote."""
+
+A_LOOK = timedelta(seconds=5)
+"""For the fleet to be read: who else leaves is not known in the round in which we hear that we do."""
+
+COMPLETE_EVERY = timedelta(seconds=20)
+"""IMDS tells of the end before the hook begins to wait, and a hook that does not wait yet cannot be completed. Below
+Auto Scaling's shortest timeout, as the heartbeats are."""
 
 
 def keep_the_hook(s: Situation) -> Decision | None:
@@ -68,29 +105,29 @@ def leave_what_is_saved(s: Situation) -> Decision | None:
 
 
 def save_the_last_log(s: Situation) -> Decision | None:
-    """The only voter of a fleet that goes to zero was stopped: its whole log becomes a snapshot."""
+    """The only voter of a fleet that goes to zero, or that EC2 takes, was stopped: its whole log becomes a snapshot."""
     identity, survey = s.identity, s.o.survey
     if not s.leaving or identity is None or identity.stage is Stage.FENCED or not s.holds_data or s.running:
         return None
-    if not _goes_to_zero(s) or not isinstance(s.o.membership, Unknown):
+    if not (_goes_to_zero(s) or _ends_soon(s)) or not isinstance(s.o.membership, Unknown):
         return None
     if not isinstance(survey, Survey):
-        return wait(Blocker.RESCUE, f"the last voter of a fleet that goes to zero; its log is {survey}")
+        return wait(Blocker.RESCUE, f"the last voter, and this instance ends; its log is {survey}")
     if [each.id for each in survey.members if not each.is_learner] != [survey.member_id]:
         return None
     if not s.task_is_due:
         trouble = s.o.work.trouble if isinstance(s.o.work, Ended) else "another task is not over"
         return wait(Blocker.RESCUE, f"the last voter's log could not be saved yet: {trouble}")
     rescued = Rescued(s.me.instance, survey.member_id, survey.position)
-    return do(BeginTask(RescueLog(identity.generation, rescued)), "the last voter of a fleet that goes to zero")
+    return do(BeginTask(RescueLog(identity.generation, rescued)), "the last voter, and this instance ends")
 
 
 def leave(s: Situation) -> Decision | None:
     """Step out of a cluster that serves, and let the instance go once nothing depends on it."""
     if not s.leaving:
         return None
-    if Transition.TERMINATING in s.memory.completed:
-        return wait(Blocker.LEAVING, "nothing here is needed any more: Auto Scaling may end this instance")
+    if s.let_go and Transition.TERMINATING in s.memory.completed:
+        return _complete(s, "nothing here is needed any more")
     if not s.running and not s.holds_data:
         return _complete(s, "no member lives here (any more)")
     membership = s.o.membership
@@ -102,13 +139,35 @@ def leave(s: Situation) -> Decision | None:
     return _step_out(s, entry, membership)
 
 
-def arrive(s: Situation) -> Decision | None:
-    """A launching hook ends once this instance is a voter, or a spare in sync: a refresh cannot outrun the quorum."""
-    fleet, membership = s.memory.fleet, s.o.membership
-    if fleet is None or Transition.LAUNCHING in s.memory.completed or not s.running:
+def step_aside(s: Situation) -> Decision | None:
+    """EC2 stops or hibernates this spot instance: its member comes back, and need not lead until then.
+
+    Once a notice: of two that are told the same, each would give the lead back to the other.
+    """
+    notice, lately = s.spot, s.memory.handed_over_at
+    if notice is None or s.leaving or not s.o.beside_the_leader or isinstance(s.o.membership, Unknown):
         return None
-    here = fleet.find(s.me.instance)
-    if here is None or here.lifecycle != "Pending:Wait" or isinstance(membership, Unknown):
+    if lately is not None and s.o.now - lately < NOTICE:
+        return None
+    others = [each for each in s.o.membership.voters if each != s.own_entry(s.o.membership)]
+    best = _best_to_lead(s, others)
+    if best is None:
+        return None
+    return do(MoveLeader(best.id), f"EC2 is about to {notice.action} this instance, and it leads: {best} is to")
+
+
+def arrive(s: Situation) -> Decision | None:
+    """A launching hook ends once this instance is a voter, or a spare in sync: a refresh cannot outrun the quorum.
+
+    On the way into a warm pool it is to be no member, and its hook ends at once.
+    """
+    fleet, membership = s.memory.fleet, s.o.membership
+    here = None if fleet is None else fleet.find(s.me.instance)
+    if here is None or _was_just_completed(s, Transition.LAUNCHING):
+        return None
+    if here.lifecycle == "Warmed:Pending:Wait" and not s.holds_data:
+        return do(CompleteHook(Transition.LAUNCHING), "this instance goes to a warm pool: it joins nothing yet")
+    if here.lifecycle != "Pending:Wait" or isinstance(membership, Unknown) or not s.running:
         return None
     entry = s.own_entry(membership)
     if entry is None or not isinstance(s.o.local, MemberStatus) or s.o.local.leader is None:
@@ -119,9 +178,16 @@ def arrive(s: Situation) -> Decision | None:
 
 
 def _complete(s: Situation, because: str) -> Decision | None:
-    if Transition.TERMINATING in s.memory.completed:
+    if not s.let_go:
+        return wait(Blocker.LEAVING, f"{because}: EC2 may take this instance")
+    if _was_just_completed(s, Transition.TERMINATING):
         return wait(Blocker.LEAVING, f"{because}: Auto Scaling may end this instance")
     return do(CompleteHook(Transition.TERMINATING), because)
+
+
+def _was_just_completed(s: Situation, transition: Transition) -> bool:
+    at = s.memory.completed.get(transition)
+    return at is not None and s.o.now - at < COMPLETE_EVERY
 
 
 def _step_out(s: Situation, entry: Member, membership: Membership) -> Decision:
@@ -135,13 +201,17 @@ def _step_out(s: Situation, entry: Member, membership: Membership) -> Decision:
     if s.o.beside_the_leader:
         return _hand_over(s, others)
     spare = _spare_in_sync(s, membership)
-    if spare is not None:
+    if spare is not None and s.let_go:
         return wait(Blocker.LEAVING, f"{spare} is in sync, and is to take this vote")
+    if spare is not None:
+        return do(PromoteMember(spare.id), f"{spare} is in sync, and takes this vote: EC2 takes this instance")
     return do(RemoveMember(entry.id), "this instance is leaving, and the others have a quorum without it")
 
 
 def _alone(s: Situation, membership: Membership) -> Decision:
-    if not _goes_to_zero(s):
+    if _ends_soon(s):
+        return do(StopEtcd("leave"), f"the only voter, and EC2 takes this instance in {s.time_left}: its log is saved")
+    if not s.let_go or not _goes_to_zero(s):
         return wait(Blocker.LEAVING, "the only voter: it leaves when there is another")
     if membership.learners:
         return wait(Blocker.LEAVING, "the only voter of a fleet that goes to zero: its learners leave first")
@@ -149,16 +219,23 @@ def _alone(s: Situation, membership: Membership) -> Decision:
 
 
 def _hand_over(s: Situation, others: list[Member]) -> Decision:
-    """The lead goes to whoever stays and has applied most. Two who leave would hand it to each other for ever."""
-    fleet = s.fleet_lately
+    """The lead goes to one that stays. Two who leave would hand it to each other for ever."""
+    if _has_just_heard(s) and not _in_a_hurry(s):
+        return wait(Blocker.IGNORANCE, "this instance leads, and who else leaves is not known yet")
+    best = _best_to_lead(s, others)
+    if best is None:
+        return wait(Blocker.LEAVING, "this instance leads, and leaves after the others that are leaving, too")
+    return do(MoveLeader(best.id), f"this instance is leaving, and leads: {best} is to")
+
+
+def _best_to_lead(s: Situation, others: list[Member]) -> Member | None:
+    """Of those that answer and stay, who has applied most; in a hurry, of those that leave, too."""
+    fleet, hurried = s.fleet_lately, _in_a_hurry(s)
     applied = {
         each: said.applied_index for each in others if isinstance(said := s.o.answers.of.get(each.id), MemberStatus)
     }
-    stay = [each for each in applied if fleet is None or not _leaves(fleet, each)]
-    if not stay:
-        return wait(Blocker.LEAVING, "this instance leads, and leaves after the others that are leaving, too")
-    best = max(stay, key=lambda each: (applied[each], -each.id))
-    return do(MoveLeader(best.id), f"this instance is leaving, and leads: {best} is to")
+    stay = [each for each in applied if hurried or fleet is None or not _leaves(fleet, each)]
+    return max(stay, key=lambda each: (applied[each], -each.id), default=None)
 
 
 def _leaves(fleet: Fleet, member: Member) -> bool:
@@ -167,15 +244,38 @@ def _leaves(fleet: Fleet, member: Member) -> bool:
 
 
 def _spare_in_sync(s: Situation, membership: Membership) -> Member | None:
-    since = s.memory.leaving_since
-    if since is None or s.o.now - since >= SPARE_PATIENCE:
+    since = s.memory.going_since
+    if since is None or s.o.now - since >= SPARE_PATIENCE or _in_a_hurry(s):
         return None
-    statuses = ((each, s.o.answers.of.get(each.id)) for each in membership.learners)
-    return next((each for each, said in statuses if isinstance(said, MemberStatus) and _is_in_sync(said)), None)
+    fleet = s.fleet_lately
+    stay = [each for each in membership.learners if fleet is None or not _leaves(fleet, each)]
+    statuses = ((each, s.o.answers.of.get(each.id)) for each in stay)
+    return next((each for each, said in statuses if isinstance(said, MemberStatus) and _is_promotable(said)), None)
+
+
+def _has_just_heard(s: Situation) -> bool:
+    """And has not read the fleet since then: whoever leaves with us may have been told in the same moment."""
+    since, read_at = s.memory.going_since, s.memory.fleet_read_at
+    looked = since is None or (read_at is not None and read_at >= since)
+    return not looked and since is not None and s.o.now - since < A_LOOK
+
+
+def _in_a_hurry(s: Situation) -> bool:
+    return s.time_left is not None and s.time_left <= SPARE_NEEDS
+
+
+def _ends_soon(s: Situation) -> bool:
+    """EC2 takes this instance, and what it holds must be in the bucket by then."""
+    return s.time_left is not None and s.time_left <= LAST_SAVE
 
 
 def _is_in_sync(status: MemberStatus) -> bool:
     return status.leader is not None and status.applied_index >= status.committed_index
+
+
+def _is_promotable(status: MemberStatus) -> bool:
+    """By etcd's own measure. Under load a spare is always some entries behind: in sync to the last is luck."""
+    return status.leader is not None and status.applied_index >= READY * status.committed_index
 
 
 def _goes_to_zero(s: Situation) -> bool:

@@ -44,6 +44,7 @@ from agent.model.members import Survey
 from agent.model.memory import Memory
 from agent.model.observation import Observation
 from agent.model.snapshot import Manifest, SnapshotName
+from agent.model.spot import SpotAction, SpotNotice
 from agent.model.work import RescueLog
 
 OnTheCluster = MembershipChange | MoveLeader | Disarm
@@ -92,7 +93,7 @@ def _to_changing_this_instance(action: OnThisInstance, o: Observation, memory: M
         case StopEtcd(why="rescue"):
             return to_stopping_a_survivor(o)
         case StopEtcd(why="leave"):
-            return _to_stopping_the_last(o)
+            return _to_stopping_the_last(o, memory)
         case StopEtcd() | Quarantine():
             return _to_setting_aside(action, o)
         case StampIdentity(identity=identity):
@@ -128,7 +129,7 @@ def _to_removing(member: MemberId, o: Observation, memory: Memory) -> tuple[str,
     ours = entry.name == o.me.instance or (entry.name == "" and o.me.peer_url in entry.peer_urls)
     own = ours and isinstance(o.disk, Disk) and o.disk.data is not Data.PRESENT
     stopped = isinstance(o.process, EtcdStopped)
-    leaves = entry.name == o.me.instance and o.lifecycle_target == "Terminated"
+    leaves = entry.name == o.me.instance and (o.lifecycle_target == "Terminated" or _is_taken(o))
     dead = _is_dead(entry, o, memory)
     return failing(
         the_removed_one_is_dead_or_was_ours=entry.is_learner or dead or (own and stopped) or leaves,
@@ -184,7 +185,7 @@ def _to_updating(member: MemberId, o: Observation) -> tuple[str, ...]:
 def _to_moving_the_lead(member: MemberId, o: Observation) -> tuple[str, ...]:
     entry, status = _entry(member, o), o.answers.of.get(member)
     return failing(
-        this_instance_is_leaving=o.lifecycle_target == "Terminated",
+        this_instance_is_about_to_be_away=o.lifecycle_target == "Terminated" or isinstance(o.spot, SpotNotice),
         it_is_another_voter_that_answers=entry is not None
         and not entry.is_learner
         and entry.name != o.me.instance
@@ -194,6 +195,8 @@ def _to_moving_the_lead(member: MemberId, o: Observation) -> tuple[str, ...]:
 
 def _to_completing(transition: Transition, o: Observation) -> tuple[str, ...]:
     """An instance is let go when nothing on its disk is needed, and let in when it serves."""
+    if transition is Transition.LAUNCHING and _is_to_wait_in_a_pool(o):
+        return ()
     if transition is Transition.LAUNCHING:
         names = [each.name for each in o.membership.members] if isinstance(o.membership, Membership) else []
         return failing(we_are_in_a_list_with_a_quorum=o.me.instance in names)
@@ -215,13 +218,34 @@ def _is_saved(o: Observation) -> bool:
     return no_quorum and (rescued.instance, rescued.member_id, rescued.position) == mine
 
 
-def _to_stopping_the_last(o: Observation) -> tuple[str, ...]:
+def _to_stopping_the_last(o: Observation, memory: Memory) -> tuple[str, ...]:
     members = o.membership.members if isinstance(o.membership, Membership) else ()
+    if _is_taken_soon(o, memory):
+        return failing(no_other_voter_exists=[e.name for e in members if not e.is_learner] == [o.me.instance])
     return failing(
         this_instance_is_leaving=o.lifecycle_target == "Terminated",
         nobody_is_wanted=isinstance(o.fleet, Fleet) and {each.desired_capacity for each in o.fleet.groups} == {0},
         no_other_member_exists=[each.name for each in members] == [o.me.instance],
     )
+
+
+def _is_taken(o: Observation) -> bool:
+    """EC2 said in this very round that it terminates this spot instance."""
+    return isinstance(o.spot, SpotNotice) and o.spot.action == SpotAction.TERMINATE
+
+
+def _is_taken_soon(o: Observation, memory: Memory) -> bool:
+    """Within a minute, by its own word; or it has been saying so for one, and gives two at most."""
+    if not isinstance(o.spot, SpotNotice) or not _is_taken(o):
+        return False
+    minute, heard = timedelta(minutes=1), memory.spot_since or o.now
+    return o.spot.at - o.now <= minute or o.now - heard >= minute
+
+
+def _is_to_wait_in_a_pool(o: Observation) -> bool:
+    """A warm pool keeps it until it is wanted, and it is no member: nobody waits for it to serve."""
+    pooled = isinstance(o.lifecycle_target, str) and o.lifecycle_target.startswith("Warmed:")
+    return pooled and isinstance(o.disk, Disk) and o.disk.data is not Data.PRESENT
 
 
 def _to_setting_aside(action: Action, o: Observation) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from agent.model.known import Unknown
 from agent.model.memory import Memory
 from agent.model.observation import Me, Observation
 from agent.model.policy import Policy
+from agent.model.spot import NOTICE, SpotNotice
 from agent.model.work import Ended, Idle, Task, Working
 
 OLD_ENOUGH = timedelta(hours=1)
@@ -72,6 +73,28 @@ class Situation:
 
     @property
     def leaving(self) -> bool:
+        """This instance comes to its end, and its disk with it: Auto Scaling terminates it, or EC2 takes it back."""
+        return self.let_go or (self.spot is not None and self.spot.takes_the_disk)
+
+    @property
+    def spot(self) -> SpotNotice | None:
+        """EC2 takes this instance back. What it said before holds while IMDS is silent."""
+        return self.memory.spot if isinstance(self.o.spot, Unknown) else self.o.spot
+
+    @property
+    def time_left(self) -> timedelta | None:
+        """Until EC2 takes this instance, with its disk. None: nobody has set a time.
+
+        By EC2's clock and ours; and never more than the longest notice there is after we heard of it, because ours
+        may be wrong. Less than there is costs a wait for others, and nothing that matters.
+        """
+        if self.spot is None or not self.spot.takes_the_disk:
+            return None
+        heard = self.memory.spot_since or self.o.now
+        return min(self.spot.at, heard + NOTICE) - self.o.now
+
+    @property
+    def let_go(self) -> bool:
         """Auto Scaling is terminating this instance; it never takes that back, so what it said before still holds."""
         if isinstance(self.o.lifecycle_target, Unknown):
             return self.memory.leaving_since is not None

@@ -69,6 +69,7 @@ RULES: tuple[Rule, ...] = (
     Rule("remove-departed", removing.remove_a_departed_member),
     Rule("remove-stalled-learner", removing.remove_a_stalled_learner),
     Rule("leave", leaving.leave),
+    Rule("step-aside", leaving.step_aside),
     Rule("arrive", leaving.arrive),
     Rule("promote-myself", promoting.promote_myself),
     Rule("wait-for-quorum", recovering.wait_for_quorum),

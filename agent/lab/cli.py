@@ -88,6 +88,10 @@ def add_parser(subparsers: Verbs) -> argparse.ArgumentParser:
     reboot = _verb(verbs, "reboot", "power off and on; the disk stays", _reboot)
     reboot.add_argument("id", metavar="ID")
     reboot.add_argument("--address-changed", action="store_true", help="come back under another private address")
+    spot = _verb(verbs, "interrupt", "EC2 takes it back as a spot instance: a notice now, then it goes", _interrupt)
+    spot.add_argument("id", metavar="ID")
+    spot.add_argument("--seconds", type=float, default=120.0, metavar="N", help="from notice to end (default: 120)")
+    spot.add_argument("--action", choices=("terminate", "stop", "hibernate"), default="terminate")
     scale = _verb(verbs, "scale", "set the desired number of instances", _scale)
     scale.add_argument("instances", type=int, metavar="N")
     _verb(verbs, "down", "end every process and remove every file of the lab", _down)
@@ -266,6 +270,12 @@ def _reboot(args: argparse.Namespace) -> int:
     lab = _attach(args)
     instance = lab.reboot(args.id, address_changed=args.address_changed)
     print(f"rebooted {instance} at {lab.instance(instance).address}")
+    return 0
+
+
+def _interrupt(args: argparse.Namespace) -> int:
+    instance = _attach(args).interrupt(args.id, args.seconds, args.action)
+    print(f"EC2 is to {args.action} {instance} in {args.seconds:g} s, and has told it")
     return 0
 
 

@@ -313,6 +313,18 @@ class Lab:
         """Announce a spot interruption in IMDS."""
         self.imds(instance_id, "meta-data/spot/instance-action", json.dumps({"action": action, "time": at}))
 
+    def interrupt(self, instance_id: str, seconds: float = 120.0, action: str = "terminate") -> str:
+        """EC2 takes a spot instance back: a notice now, and so many seconds later it is terminated (or stopped)."""
+        found = self.instance(instance_id).id
+        self._call("POST", f"/lab/instances/{found}/interrupt", {"action": action, "seconds": seconds})
+        return found
+
+    def recommend_rebalance(self, instance_id: str) -> str:
+        """EC2 recommends to replace a spot instance; nothing follows from it."""
+        found = self.instance(instance_id).id
+        self._call("POST", f"/lab/instances/{found}/interrupt", {"action": "rebalance"})
+        return found
+
     def _imds(self, instance_id: str, body: dict[str, Any]) -> None:
         self._call("POST", f"/lab/instances/{self.instance(instance_id).id}/imds", body)
 

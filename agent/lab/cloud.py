@@ -40,7 +40,7 @@ from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 from werkzeug.serving import make_server
 
-from agent.lab import foundation, groups, metadata, processes, sweep
+from agent.lab import foundation, groups, interruptions, metadata, processes, sweep
 from agent.lab.addresses import Block, claim_block
 from agent.lab.calls import Call
 from agent.lab.control import Control
@@ -81,6 +81,7 @@ class Cloud:
         self.walk = StateWalk()
         self.iam: Any = iam_backends[ACCOUNT]["aws"]
         self._enforcement = Enforcement(Backends(self.iam, s3_backends[ACCOUNT]["aws"], self.groups))
+        self.interruptions = interruptions.Interruptions()
         control = Control(self, lambda: self.gateway.weather, lambda: self.gateway.calls)
         moto = DomainDispatcherApplication(create_backend_app)
         self.gateway = Gateway(moto, control, self.lock, self.settle, self._who, self._objection)
@@ -132,6 +133,7 @@ class Cloud:
     def settle(self) -> None:
         """Let time act on EC2, the groups and the machines. The caller holds the lock."""
         now = time.monotonic()
+        self.interruptions.settle(self.ec2, now)
         self.walk.settle(self.ec2, now, self.pace)
         for group in self.groups.groups:
             groups.settle(group, now, self.pace, self._allot)
@@ -254,6 +256,15 @@ class Cloud:
                 machine.metadata.overrides.pop(wanted["path"], None)
             else:
                 machine.metadata.overrides[wanted["path"]] = wanted["value"]
+
+    def interrupt(self, instance_id: str, wanted: dict[str, Any]) -> None:
+        """A spot notice after which the instance really goes, or a mere recommendation."""
+        with self.lock:
+            where = self.fleet.machine(instance_id).metadata
+            if wanted["action"] == "rebalance":
+                interruptions.recommend(where)
+                return
+            self.interruptions.announce(instance_id, where, wanted["action"], wanted["seconds"], time.monotonic())
 
     def go_down(self) -> None:
         """End soon: after this request is answered."""

@@ -5,6 +5,7 @@
     POST   /lab/change                    {"pace": {...}, "settings": {...}, "honours_preconditions": false}
     POST   /lab/instances/ID/VERB         kill-agent, kill-etcd, reboot, wipe, freeze, thaw, isolate, heal, ...
     POST   /lab/instances/ID/move         reboot under another address
+    POST   /lab/instances/ID/interrupt    {"action": A, "seconds": 120}; A: terminate, stop, hibernate, rebalance
     POST   /lab/instances/ID/imds         {"path": P, "value": V}, {"path": P, "restore": true} or {"fault": F}
     GET    /lab/faults                    the faults of the moment
     POST   /lab/faults                    begin one (the fields of `weather.Fault`); answers {"id": ...}
@@ -44,6 +45,9 @@ class Controlled(Protocol):
 
     def spoil_imds(self, instance_id: str, wanted: dict[str, Any]) -> None:
         """Override or break an instance's metadata."""
+
+    def interrupt(self, instance_id: str, wanted: dict[str, Any]) -> None:
+        """Take a spot instance back, after a notice."""
 
     def go_down(self) -> None:
         """End soon."""
@@ -85,6 +89,8 @@ class Control:
                 self._cloud.change(request.body)
             case "POST", ("instances", instance_id, "imds"):
                 self._cloud.spoil_imds(instance_id, request.body)
+            case "POST", ("instances", instance_id, "interrupt"):
+                self._cloud.interrupt(instance_id, request.body)
             case "POST", ("instances", instance_id, verb):
                 return self._cloud.act(instance_id, verb)
             case _:

@@ -18,6 +18,7 @@ from agent.model.actions import (
     ExpireSnapshots,
     FileReport,
     HeartbeatHook,
+    MoveLeader,
     Outcome,
     Rest,
     Result,
@@ -34,6 +35,7 @@ from agent.model.known import NOT_ASKED, Unknown
 from agent.model.observation import BucketVerdict, Observation
 from agent.model.policy import Policy
 from agent.model.snapshot import DrillRecord, Listed, Manifest, Rescued
+from agent.model.spot import SpotNotice
 from agent.model.work import Drill, Ended, RescueLog, TakeSnapshot
 
 
@@ -92,13 +94,24 @@ class Memory:
     leaving_since: datetime | None = None
     """Since when Auto Scaling has been terminating this instance."""
     heartbeat_at: datetime | None = None  # of its hook
-    completed: frozenset[Transition] = frozenset()  # the hooks of this instance that we let go on
+    completed: Mapping[Transition, datetime] = field(default_factory=dict)
+    """When we last let this instance's hooks go on."""
+    spot: SpotNotice | None = None  # as last heard
+    spot_since: datetime | None = None  # since when EC2 has been telling that it takes this instance back
+    handed_over_at: datetime | None = None  # when we last gave the lead away
     failures: int = 0  # of tasks in a row
     work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
     etcd_ended_at: datetime | None = None
     etcd_short_lives: int = 0
     """How often in a row etcd ended soon after its start."""
+
+    @property
+    def going_since(self) -> datetime | None:
+        """Since when this instance has been coming to its end, by Auto Scaling's word or by EC2's notice."""
+        interrupted = self.spot is not None and self.spot.takes_the_disk
+        told = (self.leaving_since, self.spot_since if interrupted else None)
+        return min((each for each in told if each is not None), default=None)
 
 
 FIELDS = tuple(each.name for each in fields(Observation))
@@ -120,6 +133,7 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     memory = _remember_process(memory, o)
     memory = _remember_loss(memory, o)
     memory = _remember_snapshots(memory, o)
+    memory = _remember_spot(memory, o)
     return replace(
         memory,
         asked_at=_asked_at(memory, o),
@@ -133,6 +147,13 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
         assembling_since=_assembling_since(memory.assembling_since, o),
         unsettled_since=None if is_settled(o) else unsettled_since,
     )
+
+
+def _remember_spot(memory: Memory, o: Observation) -> Memory:
+    """EC2 takes a notice back only where it is taken for another one."""
+    if isinstance(o.spot, Unknown):
+        return memory
+    return replace(memory, spot=o.spot, spot_since=None if o.spot is None else _since(memory.spot_since, o.now))
 
 
 def _begin_anew(memory: Memory) -> Memory:
@@ -169,13 +190,15 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
     if isinstance(decision.action, BeginTask):
         return memory  # nothing has changed yet
     if isinstance(decision.action, CompleteHook):
-        return replace(memory, completed=memory.completed | {decision.action.transition}) if done else memory
+        return replace(memory, completed={**memory.completed, decision.action.transition: now}) if done else memory
     if isinstance(decision.action, ExpireSnapshots):
         return memory  # what was not deleted is seen by the next listing, and that is soon enough
     if isinstance(decision.action, FileReport):
         memory = forget_asking(_forget_an_unused_fleet(memory))
         return replace(memory, reported=decision.action.report, reported_at=now) if done else memory
     memory = forget_asking(memory)
+    if isinstance(decision.action, MoveLeader):
+        memory = replace(memory, handed_over_at=now)
     memory = replace(memory, unsettled_since=None if memory.unsettled_since is None else now)
     if isinstance(decision.action, StartEtcd):
         return replace(memory, etcd_running_since=now)  # it may have ended before we look again
@@ -240,7 +263,7 @@ def groups_are_due(memory: Memory, now: datetime, policy: Policy) -> bool:
     """Whether the next look at the fleet reads the desired capacity again."""
     if memory.groups_read_at is None or memory.unsettled_since is not None:
         return True
-    if memory.leaving_since is not None or memory.arriving:
+    if memory.going_since is not None or memory.arriving:
         return True  # who else is, and whether a hook waits by now
     return now - memory.groups_read_at >= policy.groups_interval
 

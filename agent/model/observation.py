@@ -17,6 +17,7 @@ from agent.model.ids import InstanceId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.members import Damaged, MemberEntry, Survey
 from agent.model.snapshot import DrillRecord, Listed, Manifest
+from agent.model.spot import SpotNotice
 from agent.model.work import Idle, Work
 
 
@@ -77,6 +78,8 @@ class Observation:
     last_drill: DrillRecord | Unknown | None = NOT_ASKED  # None: there never was one
     work: Work = field(default_factory=Idle)
     lifecycle_target: str | Unknown | None = NOT_ASKED  # IMDS target-lifecycle-state
+    spot: SpotNotice | Unknown | None = NOT_ASKED  # None: EC2 leaves this instance alone
+    rebalance: datetime | Unknown | None = NOT_ASKED  # since when EC2 recommends to replace this spot instance
 
     @property
     def beside_the_leader(self) -> bool:

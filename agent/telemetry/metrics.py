@@ -24,12 +24,14 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from agent.model.snapshot import DrillResult
+from agent.model.spot import SpotAction
 from agent.model.work import Task
 from agent.telemetry.describe import TASK_OUTCOMES
 
 MEMBER_STATES = ("voter", "learner", "unstarted", "unreachable")
 SNAPSHOT_STATES = ("sound", "bad", "unfinished")
 TASKS = tuple(sorted(each.__name__ for each in get_args(Task)))
+SPOT_ACTIONS = tuple(each.value for each in SpotAction)
 DRILL_RESULTS = tuple(each.value for each in DrillResult)
 CAUSES = ("first", "quorum-lost", "operator")
 OTHER = "other"
@@ -85,6 +87,15 @@ class Metrics:
             "quorum_margin", "Voters that answer, less the quorum: how many more may fail; below 0 there is no quorum."
         )
         self._members = gauge("members", "Members of the cluster by state, as this agent sees them.", "state")
+
+        self._spot = gauge(
+            "spot_interruption",
+            "1 for what EC2 has announced to do with this spot instance, 0 for the others.",
+            "action",
+        )
+        self._rebalance = gauge(
+            "rebalance_recommended", "1 while EC2 recommends to replace this spot instance, else 0."
+        )
 
         self._decisions = counter("decisions_total", "Rounds by the rule that decided them.", "rule")
         self._decision = gauge("decision", "1 for the rule that decided the last round, 0 for the others.", "rule")
@@ -145,6 +156,8 @@ class Metrics:
         self.drilled(at=None, seconds=None, result=None)
         self.recovering(proven_lost=None, blockers=None, reports=None)
         self.caused_by(None)
+        self.noticed(None)
+        self.rebalance(None)
         for task in TASKS:
             for outcome in TASK_OUTCOMES:
                 self._tasks.labels(task, outcome)
@@ -181,6 +194,15 @@ class Metrics:
         self._margin.set(_known(quorum_margin))
         for state in MEMBER_STATES:
             self._members.labels(state).set(_known(None if members is None else members.get(state, 0)))
+
+    def noticed(self, spot: str | None) -> None:
+        """By IMDS, EC2 will do this with the instance. Empty: nothing. None: unknown."""
+        for action in SPOT_ACTIONS:
+            self._spot.labels(action).set(_known(None if spot is None else action == spot))
+
+    def rebalance(self, recommended: bool | None) -> None:
+        """By IMDS, the instance is likely to be interrupted. None: unknown."""
+        self._rebalance.set(_known(recommended))
 
     def unknown_read(self, door: str, ignorance: str) -> None:
         """A read gave no fact. `door` is which, `ignorance` is why; both from enums."""

@@ -41,6 +41,8 @@ DOORS: Mapping[str, str] = {
     "alarms": "etcd",
     "fleet": "ec2",
     "lifecycle_target": "imds",
+    "spot": "imds",
+    "rebalance": "imds",
 }
 """Behind which door each field of an Observation lies; the others lie in the bucket."""
 
@@ -182,6 +184,10 @@ class Teller:
             quorum_margin=_margin(o),
             members=None if membership is None else _states(o, membership),
         )
+        if not isinstance(o.spot, Unknown):
+            self._metrics.noticed("" if o.spot is None else o.spot.action.value)
+        if not isinstance(o.rebalance, Unknown):
+            self._metrics.rebalance(o.rebalance is not None)
         self._metrics.identity(
             cluster=self._cluster,
             instance=o.me.instance,

@@ -22,6 +22,7 @@ from agent.model.known import Unknown
 from agent.model.members import Damaged, MemberEntry, Survey
 from agent.model.observation import BucketVerdict, Me
 from agent.model.snapshot import DrillRecord, Listed, Manifest, SnapshotName
+from agent.model.spot import SpotNotice
 from agent.model.work import Task, Work
 
 
@@ -50,6 +51,14 @@ class Metadata(Protocol):
 
     def target_lifecycle_state(self) -> str | None:
         """`autoscaling/target-lifecycle-state`; None where the instance belongs to no group (404)."""
+        ...
+
+    def spot_notice(self) -> SpotNotice | None:
+        """`spot/instance-action`; None (404) while EC2 does not take this instance back."""
+        ...
+
+    def rebalance_recommended(self) -> datetime | None:
+        """`events/recommendations/rebalance`: since when, by AWS's clock; None (404) where it is not."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,6 +20,7 @@ from agent.model.faults import Refused, Unavailable
 from agent.model.ids import InstanceId, PeerUrl
 from agent.model.known import Ignorance
 from agent.model.observation import Me
+from agent.model.spot import SpotAction, SpotNotice
 
 LINK_LOCAL = "http://169.254.169.254"
 TOKEN_TTL_SECONDS = 21600  # AWS's longest: six hours
@@ -75,15 +76,25 @@ class Imds:
         said = self._read("target-lifecycle-state", "/latest/meta-data/autoscaling/target-lifecycle-state")
         return None if said is None else said.strip()
 
+    def spot_notice(self) -> SpotNotice | None:
+        said = self._read("spot-instance-action", "/latest/meta-data/spot/instance-action")
+        if said is None:
+            return None
+        notice = _object("spot notice", said)
+        action = _text(notice, "action", "spot notice")
+        if action not in list(SpotAction):
+            raise Unavailable(Ignorance.MALFORMED, f"IMDS's spot notice has the action {action!r}, which nobody knows")
+        return SpotNotice(SpotAction(action), _time(notice, "time", "spot notice"))
+
+    def rebalance_recommended(self) -> datetime | None:
+        said = self._read("rebalance", "/latest/meta-data/events/recommendations/rebalance")
+        if said is None:
+            return None
+        return _time(_object("rebalance recommendation", said), "noticeTime", "rebalance recommendation")
+
     def _identity(self) -> Mapping[str, Any]:
         said = self._read("identity-document", "/latest/dynamic/instance-identity/document")
-        try:
-            document = json.loads(said or "")
-        except ValueError as error:
-            raise Unavailable(Ignorance.MALFORMED, f"IMDS's identity document is no JSON: {error}") from error
-        if not isinstance(document, dict):
-            raise Unavailable(Ignorance.MALFORMED, "IMDS's identity document is no JSON object")
-        return document
+        return _object("identity document", said or "")
 
     def _read_boot_id(self) -> str:
         try:
@@ -156,8 +167,27 @@ def _judged(what: str, status: int, text: str) -> str | None:
             raise Unavailable(why, f"IMDS answered {status} for {what}")
 
 
-def _text(document: Mapping[str, Any], key: str) -> str:
+def _object(what: str, said: str) -> Mapping[str, Any]:
+    try:
+        document = json.loads(said)
+    except ValueError as error:
+        raise Unavailable(Ignorance.MALFORMED, f"IMDS's {what} is no JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise Unavailable(Ignorance.MALFORMED, f"IMDS's {what} is no JSON object")
+    return document
+
+
+def _text(document: Mapping[str, Any], key: str, what: str = "identity document") -> str:
     value = document.get(key)
     if not isinstance(value, str) or not value:
-        raise Unavailable(Ignorance.MALFORMED, f"IMDS's identity document has no {key}")
+        raise Unavailable(Ignorance.MALFORMED, f"IMDS's {what} has no {key}")
     return value
+
+
+def _time(document: Mapping[str, Any], key: str, what: str) -> datetime:
+    """AWS gives them in UTC, as in `2026-09-18T08:22:00Z`."""
+    try:
+        moment = datetime.fromisoformat(_text(document, key, what))
+    except ValueError as error:
+        raise Unavailable(Ignorance.MALFORMED, f"IMDS's {what} has a {key} that is no time: {error}") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -9,7 +9,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ from agent.model.faults import Refused, Trouble, Unavailable
 from agent.model.ids import InstanceId, PeerUrl
 from agent.model.known import Ignorance
 from agent.model.observation import Me
+from agent.model.spot import SpotAction, SpotNotice
 from agent.world.imds import LINK_LOCAL, Imds, endpoint_from
 from tests.contracts.aws_stand_in import DROP, HANG, Gateway, free_port, serving
 
 STATE = "/latest/meta-data/autoscaling/target-lifecycle-state"
+SPOT = "/latest/meta-data/spot/instance-action"
+REBALANCE = "/latest/meta-data/events/recommendations/rebalance"
 DOCUMENT = "/latest/dynamic/instance-identity/document"
 IDENTITY: dict[str, Any] = {
     "instanceId": "i-0a",
@@ -133,6 +136,39 @@ def test_the_target_lifecycle_state(imds: Stand) -> None:
     assert door.target_lifecycle_state() is None
     imds.texts[STATE] = "Terminated\n"
     assert door.target_lifecycle_state() == "Terminated"
+
+
+def test_a_spot_notice(imds: Stand) -> None:
+    door = imds.door()
+    assert door.spot_notice() is None
+    imds.texts[SPOT] = '{"action": "terminate", "time": "2026-09-18T08:22:00Z"}'
+    assert door.spot_notice() == SpotNotice(SpotAction.TERMINATE, datetime(2026, 9, 18, 8, 22, tzinfo=UTC))
+
+
+def test_a_rebalance_recommendation(imds: Stand) -> None:
+    door = imds.door()
+    assert door.rebalance_recommended() is None
+    imds.texts[REBALANCE] = '{"noticeTime": "2026-10-27T08:22:00Z"}'
+    assert door.rebalance_recommended() == datetime(2026, 10, 27, 8, 22, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "soon",
+        "[]",
+        "{}",
+        '{"action": "explode", "time": "2026-09-18T08:22:00Z"}',
+        '{"action": "stop"}',
+        '{"action": "stop", "time": "noon"}',
+    ],
+)
+def test_a_notice_that_makes_no_sense_is_unknown_and_not_none(imds: Stand, text: str) -> None:
+    imds.texts[SPOT] = imds.texts[REBALANCE] = text
+    for read in (imds.door().spot_notice, imds.door().rebalance_recommended):
+        with pytest.raises(Unavailable, match="IMDS's") as caught:
+            read()
+        assert caught.value.unknown.why is Ignorance.MALFORMED
 
 
 def test_one_token_serves_many_questions(imds: Stand) -> None:

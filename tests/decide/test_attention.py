@@ -49,7 +49,10 @@ EVERYTHING = tuple(Ask)
 def asked(example: Example, seconds_ago: float | None = 0.0) -> frozenset[Ask]:
     """What is asked where all of it was asked so many seconds ago (None: never); IMDS is always asked, and near."""
     at = {} if seconds_ago is None else dict.fromkeys(map(str, EVERYTHING), NOW - timedelta(seconds=seconds_ago))
-    return worth_asking(example.o, replace(example.memory, asked_at=at), example.policy) - {Ask.LIFECYCLE}
+    return worth_asking(example.o, replace(example.memory, asked_at=at), example.policy) - {
+        Ask.LIFECYCLE,
+        Ask.REBALANCE,
+    }
 
 
 def test_an_instance_asks_every_few_seconds_whether_it_is_leaving_and_without_data_in_every_round() -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from agent.decide.leaving import HEARTBEAT_EVERY, SPARE_PATIENCE
+from agent.decide.leaving import A_LOOK, COMPLETE_EVERY, HEARTBEAT_EVERY, LAST_SAVE, SPARE_NEEDS, SPARE_PATIENCE
 from agent.model.actions import (
     BeginTask,
     Blocker,
@@ -27,6 +27,7 @@ from agent.model.ids import InstanceId
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.members import Survey
 from agent.model.snapshot import Rescued
+from agent.model.spot import NOTICE, SpotAction, SpotNotice
 from agent.model.work import Ended, Idle, RescueLog, Working
 from tests.decide.examples import (
     A_MINUTE_AGO,
@@ -60,9 +61,10 @@ from tests.decide.examples import (
     voter,
 )
 
+SECOND = timedelta(seconds=1)
 LET_GO = CompleteHook(Transition.TERMINATING)
 LET_IN = CompleteHook(Transition.LAUNCHING)
-DONE_WITH = frozenset({Transition.TERMINATING})
+DONE_WITH = {Transition.TERMINATING: NOW}
 
 
 def told(example: Example, seconds_ago: float = 1) -> Example:
@@ -107,10 +109,17 @@ class TestAVoter:
         all_three = fleet(instance(A), b, instance(C, lifecycle="Terminating:Wait"))
         assert leaving(A).seeing(fleet=all_three).action == Wait(Blocker.LEAVING)
 
+    def test_who_else_leaves_is_looked_up_before_but_not_for_long(self) -> None:
+        unread = leaving(A).seeing(fleet=TIMEOUT).remembering(fleet_read_at=LONG_AGO)
+        assert unread.action == Wait(Blocker.IGNORANCE)
+        assert told(unread, A_LOOK.total_seconds()).action == MoveLeader(MEMBERS[B])
+        assert unread.remembering(leaving_since=None).action == MoveLeader(MEMBERS[B])
+        assert taken(unread, 5).action == MoveLeader(MEMBERS[B]), "no time for that"
+
     def test_with_four_others_the_silent_one_is_not_chosen(self) -> None:
         five = membership(*map(voter, (A, B, C, D, E)))
         example = leaving(A).seeing(membership=five, answers=answers(A, C, D, E, silent=(B,)), fleet=TIMEOUT)
-        assert example.remembering(fleet_read_at=LONG_AGO).action == MoveLeader(MEMBERS[C])
+        assert told(example, 10).remembering(fleet_read_at=LONG_AGO).action == MoveLeader(MEMBERS[C])
 
     def test_while_the_others_have_no_quorum_without_it_it_stays(self) -> None:
         assert leaving(B).seeing(answers=answers(A, B, silent=(C,))).action == Wait(Blocker.LEAVING)
@@ -118,7 +127,10 @@ class TestAVoter:
     def test_a_spare_in_sync_is_to_take_the_vote_first(self) -> None:
         assert with_a_spare(leaving(B)).action == Wait(Blocker.LEAVING)
 
-    @pytest.mark.parametrize("changes", [{"applied_index": 900}, {"leader": None}])
+    def test_one_that_is_some_entries_behind_is_in_sync_by_etcds_measure(self) -> None:
+        assert with_a_spare(leaving(B), applied_index=900).action == Wait(Blocker.LEAVING)
+
+    @pytest.mark.parametrize("changes", [{"applied_index": 899}, {"leader": None}])
     def test_one_that_is_not_in_sync_is_not_waited_for(self, changes: dict[str, object]) -> None:
         assert with_a_spare(leaving(B), **changes).action == RemoveMember(MEMBERS[B])
 
@@ -245,6 +257,14 @@ class TestTheHook:
         again = told(leaving(B), 100).remembering(heartbeat_at=NOW - timedelta(seconds=ago))
         assert (again.action == HeartbeatHook()) is beat
 
+    def test_it_is_completed_again_while_the_instance_lives(self) -> None:
+        """IMDS may tell of the end before the hook begins to wait: the first word then reached nobody."""
+        for example in (told(a_newcomer()), stopped_for_good().seeing(manifest=MADE)):
+            waits = example.remembering(completed={Transition.TERMINATING: NOW - COMPLETE_EVERY + SECOND})
+            assert waits.action == Wait(Blocker.LEAVING)
+            assert example.remembering(completed={Transition.TERMINATING: NOW - COMPLETE_EVERY}).action == LET_GO
+        assert timedelta(seconds=30) > COMPLETE_EVERY, "Auto Scaling's shortest timeout"
+
     def test_but_not_after_it_is_over(self) -> None:
         assert told(a_newcomer(), 100).remembering(completed=DONE_WITH).action == Wait(Blocker.LEAVING)
         assert timedelta(seconds=30) > HEARTBEAT_EVERY, "Auto Scaling's shortest timeout"
@@ -269,8 +289,20 @@ class TestArriving:
         assert self.waiting(a_healthy_three(seen_by=B)).action == LET_IN
 
     def test_once(self) -> None:
-        let_in = self.waiting(a_healthy_three(seen_by=B)).remembering(completed=frozenset({Transition.LAUNCHING}))
+        let_in = self.waiting(a_healthy_three(seen_by=B)).remembering(completed={Transition.LAUNCHING: NOW})
         assert let_in.action == Rest()
+
+    def test_again_where_it_waits_still(self) -> None:
+        """Who was let into a warm pool is to be let into service, too."""
+        pooled_at = {Transition.LAUNCHING: NOW - COMPLETE_EVERY}
+        assert self.waiting(a_healthy_three(seen_by=B)).remembering(completed=pooled_at).action == LET_IN
+
+    def test_on_the_way_into_a_warm_pool_it_joins_nothing_and_nobody_waits_for_it(self) -> None:
+        pooled = self.waiting(a_newcomer(), "Warmed:Pending:Wait").seeing(lifecycle_target="Warmed:Stopped")
+        assert pooled.action == LET_IN
+        assert pooled.remembering(completed={Transition.LAUNCHING: NOW}).action == Wait(Blocker.LEAVING)
+        assert pooled.seeing(lifecycle_target="InService").objections_to(LET_IN)
+        assert pooled.seeing(disk=a_healthy_three().o.disk).objections_to(LET_IN)
 
     def test_who_waits_for_nothing_is_left_alone(self) -> None:
         assert self.waiting(a_healthy_three(seen_by=B), "InService").action == Rest()
@@ -306,3 +338,113 @@ def test_only_who_is_leaving_moves_the_lead_or_stops_a_member_that_serves() -> N
     assert leaving(A).objections_to(StopEtcd("leave")), "there are others"
     gone = fleet(instance(A, InstanceState.RUNNING), desired=0)
     assert TestTheOnlyVoter.alone.seeing(fleet=gone).objections_to(StopEtcd("leave")) == ()
+
+
+def taken(example: Example, left: float = 120, ago: float = 0, action: SpotAction = SpotAction.TERMINATE) -> Example:
+    """EC2 takes this spot instance back in so many seconds, and said so so many seconds ago; its group says nothing."""
+    notice = SpotNotice(action, NOW + timedelta(seconds=left))
+    return example.seeing(spot=notice).remembering(spot=notice, spot_since=NOW - timedelta(seconds=ago))
+
+
+def interrupted(name: InstanceId = B, left: float = 120, ago: float = 0) -> Example:
+    """One of three that serve."""
+    return taken(a_healthy_three(seen_by=name), left, ago).seeing(answers=answers(A, B, C))
+
+
+class TestASpotNotice:
+    def test_is_a_leaving_without_a_hook(self) -> None:
+        assert interrupted(B).action == RemoveMember(MEMBERS[B])
+        assert interrupted(A).action == MoveLeader(MEMBERS[B])
+        gone = taken(a_newcomer(), left=10, ago=110)
+        assert gone.action == Wait(Blocker.LEAVING), "nothing to complete, and nothing to heartbeat"
+        assert gone.objections_to(LET_GO)
+
+    def test_where_a_hook_waits_too_it_is_completed(self) -> None:
+        assert told(taken(a_newcomer())).action == LET_GO
+        assert told(taken(a_newcomer(), 90, 30), 30).action == HeartbeatHook()
+
+    def test_it_holds_while_imds_is_silent_but_nothing_is_done_on_it(self) -> None:
+        unheard = interrupted(B).seeing(spot=TIMEOUT)
+        assert unheard.decided.action == RemoveMember(MEMBERS[B])
+        assert unheard.action == Wait(Blocker.VETO)
+
+    def test_taken_back_it_is_none(self) -> None:
+        assert interrupted(B).seeing(spot=None).action == Rest()
+
+    def test_the_quorum_of_the_others_is_never_given_up(self) -> None:
+        for left in (120, 5, 0.5, -5):
+            assert interrupted(B, left).seeing(answers=answers(A, B, silent=(C,))).action == Wait(Blocker.LEAVING)
+
+    def test_a_spare_in_sync_is_given_the_vote_because_nobody_else_knows(self) -> None:
+        assert with_a_spare(interrupted(B)).action == PromoteMember(MEMBERS[D])
+        assert with_a_spare(interrupted(B), applied_index=899).action == RemoveMember(MEMBERS[B])
+        goes = fleet(instance(A), instance(B), instance(C), instance(D, lifecycle="Terminating:Wait"))
+        assert with_a_spare(interrupted(B)).seeing(fleet=goes).action == RemoveMember(MEMBERS[B])
+
+    def test_one_that_leaves_by_its_hook_too_waits_for_the_spare_that_sees_it(self) -> None:
+        assert with_a_spare(told(interrupted(B))).action == Wait(Blocker.LEAVING)
+
+    @pytest.mark.parametrize("left", [SPARE_NEEDS.total_seconds(), 5, -1])
+    def test_with_little_time_left_no_spare_is_waited_for(self, left: float) -> None:
+        assert with_a_spare(interrupted(B, left)).action == RemoveMember(MEMBERS[B])
+        assert with_a_spare(told(interrupted(B, left))).action == RemoveMember(MEMBERS[B])
+
+    def test_a_clock_that_is_wrong_makes_it_hurry_at_the_latest_after_two_minutes(self) -> None:
+        hours = 3600
+        late = interrupted(B, left=hours, ago=NOTICE.total_seconds() - SPARE_NEEDS.total_seconds())
+        assert with_a_spare(late).action == RemoveMember(MEMBERS[B])
+        assert with_a_spare(interrupted(B, left=-hours)).action == RemoveMember(MEMBERS[B])
+        just_restarted = with_a_spare(interrupted(B)).remembering(spot_since=None)
+        assert just_restarted.action == RemoveMember(MEMBERS[B]), "for how long it has known is not known"
+
+    def test_in_a_hurry_the_lead_goes_even_to_one_that_leaves_later(self) -> None:
+        others_go = fleet(*(instance(each, lifecycle="Terminating:Wait") for each in (B, C)), instance(A))
+        assert interrupted(A, 60).seeing(fleet=others_go).action == Wait(Blocker.LEAVING)
+        assert interrupted(A, 5).seeing(fleet=others_go).action == MoveLeader(MEMBERS[B])
+
+
+class TestTheOnlyVoterOfASpotFleet:
+    @staticmethod
+    def alone(left: float, ago: float = 0) -> Example:
+        two = membership(voter(A), learner(D))
+        return interrupted(A, left, ago).seeing(membership=two, answers=answers(A, D))
+
+    def test_it_serves_as_long_as_somebody_may_take_over(self) -> None:
+        assert self.alone(LAST_SAVE.total_seconds() + 1).action == Wait(Blocker.LEAVING)
+        assert self.alone(100).objections_to(StopEtcd("leave"))
+
+    @pytest.mark.parametrize(("left", "ago"), [(LAST_SAVE.total_seconds(), 0), (5, 0), (3600, 80)])
+    def test_then_it_stops_so_that_nothing_is_acknowledged_that_is_not_saved(self, left: float, ago: float) -> None:
+        assert self.alone(left, ago).action == StopEtcd("leave")
+        with_another = self.alone(left, ago).seeing(membership=membership(voter(A), voter(B)))
+        assert with_another.objections_to(StopEtcd("leave"))
+
+    def test_its_whole_log_is_saved_and_it_is_not_started_again(self) -> None:
+        stopped = taken(stopped_for_good(), 40).seeing(lifecycle_target="InService", fleet=fleet(instance(A)))
+        stopped = stopped.remembering(leaving_since=None)
+        assert stopped.action == BeginTask(TASK)
+        assert stopped.seeing(manifest=MADE).action == Wait(Blocker.LEAVING)
+        assert isinstance(taken(stopped, 100).action, StartEtcd), "stopped by somebody else: it has time to serve"
+
+
+class TestStoppedByEc2:
+    @pytest.mark.parametrize("action", [SpotAction.STOP, SpotAction.HIBERNATE])
+    def test_it_stays_a_member_and_only_does_not_lead(self, action: SpotAction) -> None:
+        example = taken(a_healthy_three(seen_by=B), action=action).seeing(answers=answers(A, B, C))
+        assert example.action == Rest()
+        assert example.objections_to(RemoveMember(MEMBERS[B]))
+        leads = taken(a_healthy_three(), action=action).seeing(answers=answers(A, B, C))
+        assert leads.action == MoveLeader(MEMBERS[B])
+
+    def test_the_lead_is_given_away_once(self) -> None:
+        """Of two that are stopped together each would give it back to the other."""
+        leads = taken(a_healthy_three(), action=SpotAction.STOP).seeing(answers=answers(A, B, C))
+        assert leads.remembering(handed_over_at=NOW - NOTICE + SECOND).action == Rest()
+        assert leads.remembering(handed_over_at=NOW - NOTICE).action == MoveLeader(MEMBERS[B])
+
+    def test_where_nobody_else_can_lead_it_leads(self) -> None:
+        alone = taken(a_healthy_three(), action=SpotAction.STOP)
+        assert alone.seeing(membership=membership(voter(A)), answers=answers(A)).action == Rest()
+
+    def test_a_rebalance_recommendation_changes_nothing(self) -> None:
+        assert a_healthy_three().seeing(rebalance=NOW).action == Rest()

@@ -90,6 +90,15 @@ def test_a_spot_notice_can_be_posted_and_taken_back(cloud: Lab, instance: Instan
     assert read_imds(instance, "meta-data/instance-id")[0] == 404
 
 
+def test_who_is_taken_back_is_told_first_and_gone_then(cloud: Lab, instance: Instance) -> None:
+    cloud.recommend_rebalance(instance.id)
+    assert "noticeTime" in read_imds(instance, "meta-data/events/recommendations/rebalance")[1]
+    cloud.interrupt(instance.id, seconds=1)
+    assert json.loads(read_imds(instance, "meta-data/spot/instance-action")[1])["action"] == "terminate"
+    assert cloud.instance(instance.id).lifecycle == "InService", "Auto Scaling knows nothing of it"
+    wait_until(lambda: instance.id not in {each.id for each in cloud.instances()}, 5, "the instance to be gone")
+
+
 def test_it_can_fail_refuse_and_hang(cloud: Lab, instance: Instance) -> None:
     cloud.imds_fault(instance.id, "error")
     assert ask_imds(instance, "PUT", "/latest/api/token", TTL)[0] == 500

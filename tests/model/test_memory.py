@@ -18,6 +18,7 @@ from agent.model.actions import (
     FileReport,
     HeartbeatHook,
     Launch,
+    MoveLeader,
     Outcome,
     Quarantine,
     Rest,
@@ -45,6 +46,7 @@ from agent.model.memory import (
 from agent.model.observation import BucketSound
 from agent.model.policy import Policy
 from agent.model.snapshot import DrillRecord, DrillResult, Rescued
+from agent.model.spot import SpotAction, SpotNotice
 from agent.model.work import Drill, Ended, FetchSeed, RescueLog, TakeSnapshot, Task, Working
 from tests.decide.examples import (
     A_MINUTE_AGO,
@@ -266,13 +268,29 @@ class TestLeaving:
         assert after(a_healthy_three(), told, now=LATER, lifecycle_target="Terminated").leaving_since == NOW
         assert after(a_healthy_three(), told, now=LATER, lifecycle_target="InService").leaving_since is None
 
+    def test_a_spot_notice_outlasts_a_silent_imds_and_ends_with_its_word(self) -> None:
+        notice = SpotNotice(SpotAction.TERMINATE, LATER)
+        heard = after(a_healthy_three(), Memory(), spot=notice)
+        assert (heard.spot, heard.spot_since, heard.going_since) == (notice, NOW, NOW)
+        silent = after(a_healthy_three(), heard, now=LATER, spot=TIMEOUT)
+        assert (silent.spot, silent.spot_since) == (notice, NOW)
+        assert after(a_healthy_three(), heard, now=LATER, spot=notice).spot_since == NOW
+        assert after(a_healthy_three(), heard, now=LATER, spot=None).going_since is None
+        assert replace(heard, leaving_since=LONG_AGO).going_since == LONG_AGO, "whoever said it first"
+        assert after(a_healthy_three(), Memory(), spot=replace(notice, action=SpotAction.STOP)).going_since is None
+
+    def test_when_the_lead_was_given_away(self) -> None:
+        decision = Decision(MoveLeader(MEMBERS[B]), "x")
+        assert remember_result(Memory(), decision, Result(Outcome.MAYBE), NOW).handed_over_at == NOW
+        assert remember_result(Memory(), decision, Result(Outcome.REFUSED), NOW).handed_over_at is None
+
     @pytest.mark.parametrize("outcome", Outcome)
     def test_hooks_change_nothing_but_what_is_known_of_them(self, outcome: Outcome) -> None:
         asked = Memory(asked_at={"head": LONG_AGO})
         beaten = remember_result(asked, Decision(HeartbeatHook(), "x"), Result(outcome), NOW)
         assert beaten == replace(asked, heartbeat_at=NOW)
         over = remember_result(asked, Decision(CompleteHook(Transition.TERMINATING), "x"), Result(outcome), NOW)
-        known = frozenset({Transition.TERMINATING}) if outcome is Outcome.DONE else frozenset()
+        known = {Transition.TERMINATING: NOW} if outcome is Outcome.DONE else {}
         assert over == replace(asked, completed=known)
 
 

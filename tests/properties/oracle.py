@@ -40,6 +40,7 @@ from agent.model.memory import Memory
 from agent.model.observation import BucketSound, Observation
 from agent.model.policy import Policy
 from agent.model.snapshot import Manifest, Rescued
+from agent.model.spot import SpotAction, SpotNotice
 from agent.model.work import Drill, Ended, FetchSeed, RescueLog, RestoreSeed, TakeSnapshot, Working
 from tests.decide.examples import Example
 
@@ -66,13 +67,22 @@ def is_ours(entry: Member, o: Observation) -> bool:
     return entry.name == identity.instance
 
 
+def is_taken(o: Observation) -> bool:
+    """EC2 said in this round that it takes this instance, and keeps nothing of it."""
+    return isinstance(o.spot, SpotNotice) and o.spot.action is SpotAction.TERMINATE
+
+
+def loses_its_disk(o: Observation) -> bool:
+    return o.lifecycle_target == "Terminated" or is_taken(o)
+
+
 # ---- who may leave, and why
 
 
 def removal_is_sound(action: RemoveMember, example: Example) -> None:
     o, memory = example.o, example.memory
     members, entry = entry_of(action, o)
-    leaves = is_ours(entry, o) and entry.name == o.me.instance and o.lifecycle_target == "Terminated"
+    leaves = is_ours(entry, o) and entry.name == o.me.instance and loses_its_disk(o)
     still = isinstance(o.process, EtcdStopped) or leaves
     assert entry.name != o.me.instance or still, "nobody who stays removes its own running member"
     ended = _has_ended(entry, o, memory) or _is_our_lost_life(entry, o)
@@ -203,18 +213,21 @@ def stop_is_sound(action: StopEtcd | Quarantine, example: Example) -> None:
 
 
 def _is_the_last(o: Observation) -> None:
-    """The only member there is, of a group that wants nobody."""
+    """The only member there is, of a group that wants nobody; or the only voter, which EC2 takes."""
+    assert isinstance(o.membership, Membership)
+    if is_taken(o):
+        assert [each.name for each in o.membership.members if not each.is_learner] == [o.me.instance]
+        return
     assert o.lifecycle_target == "Terminated"
     assert isinstance(o.fleet, Fleet)
     assert o.fleet.groups, "nobody said how many are wanted"
     assert all(each.desired_capacity == 0 for each in o.fleet.groups)
-    assert isinstance(o.membership, Membership)
     assert [each.name for each in o.membership.members] == [o.me.instance]
 
 
 def handing_over_is_sound(action: MoveLeader, example: Example) -> None:
     o = example.o
-    assert o.lifecycle_target == "Terminated"
+    assert o.lifecycle_target == "Terminated" or isinstance(o.spot, SpotNotice)
     assert isinstance(o.local, MemberStatus)
     assert o.local.leader == o.local.member_id, "only who leads can hand it over"
     assert isinstance(o.membership, Membership)
@@ -227,6 +240,11 @@ def handing_over_is_sound(action: MoveLeader, example: Example) -> None:
 def completion_is_sound(action: CompleteHook, example: Example) -> None:
     """Whoever is let go holds nothing that a cluster could miss; whoever is let in is a member that serves."""
     o, identity = example.o, identity_of(example.o)
+    pooled = isinstance(o.lifecycle_target, str) and o.lifecycle_target.startswith("Warmed")
+    if action.transition is Transition.LAUNCHING and pooled:
+        assert isinstance(o.disk, Disk)
+        assert o.disk.data is not Data.PRESENT
+        return
     if action.transition is Transition.LAUNCHING:
         assert isinstance(o.membership, Membership)
         assert any(is_ours(each, o) for each in o.membership.members)
@@ -475,7 +493,8 @@ def task_is_sound(action: BeginTask, example: Example) -> None:
 def leaves_alone(example: Example) -> bool:
     """By its own files it is the only voter, and it was told to leave."""
     o = example.o
-    told = o.lifecycle_target == "Terminated" or example.memory.leaving_since is not None
+    memory = example.memory
+    told = loses_its_disk(o) or memory.leaving_since is not None or memory.spot is not None
     voters = [each.id for each in o.survey.members if not each.is_learner] if isinstance(o.survey, Survey) else []
     return told and isinstance(o.survey, Survey) and voters == [o.survey.member_id]
 

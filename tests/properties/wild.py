@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent.model.cluster import Alarm, AlarmKind, Answers, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Stage
-from agent.model.fleet import Fleet, Group, Instance, InstanceState
+from agent.model.fleet import Fleet, Group, Instance, InstanceState, Transition
 from agent.model.generation import (
     Cause,
     Claim,
@@ -35,6 +35,7 @@ from agent.model.memory import Memory, Progress, remember
 from agent.model.observation import BucketSound, BucketUnsound, Me, Observation
 from agent.model.policy import Policy
 from agent.model.snapshot import DrillRecord, DrillResult, Origin, Rescued
+from agent.model.spot import SpotAction, SpotNotice
 from agent.model.work import Drill, Ended, FetchSeed, Idle, RescueLog, RestoreSeed, TakeSnapshot, Working
 from tests.decide import examples as told
 from tests.decide.examples import IPS, LONG_AGO, MEMBERS, NONCE, NOW, OLD_NONCE, Example
@@ -247,6 +248,9 @@ mes = st.builds(
 )
 verdicts = st.sampled_from([BucketSound(), BucketSound(), BucketSound(), BucketUnsound("ignores them", "use S3")])
 lifecycle_targets = st.sampled_from([None, "InService", "Terminated", "Warmed:Stopped"])
+notices = st.builds(
+    SpotNotice, st.sampled_from(SpotAction), st.integers(-60, 130).map(lambda s: NOW + timedelta(seconds=s))
+)
 
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "me": mes,
@@ -273,6 +277,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "last_drill": perhaps(st.one_of(st.none(), drills)),
     "work": works,
     "lifecycle_target": perhaps(lifecycle_targets),
+    "spot": perhaps(st.one_of(st.none(), notices)),
+    "rebalance": perhaps(st.one_of(st.none(), times)),
 }
 MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "head": st.one_of(st.none(), records),
@@ -302,6 +308,11 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "failures": st.integers(0, 20),
     "work_ended_at": st.one_of(st.none(), times),
     "unsettled_since": st.one_of(st.none(), times),
+    "leaving_since": st.one_of(st.none(), times),
+    "spot": st.one_of(st.none(), notices),
+    "spot_since": st.one_of(st.none(), times),
+    "handed_over_at": st.one_of(st.none(), times),
+    "completed": st.dictionaries(st.sampled_from(Transition), times),
     "assembling_since": st.one_of(st.none(), times),
     "etcd_running_since": st.one_of(st.none(), times),
     "etcd_ended_at": st.one_of(st.none(), times),

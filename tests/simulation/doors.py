@@ -15,6 +15,7 @@ from agent.model.fleet import Fleet, Instance, InstanceState, Transition
 from agent.model.ids import InstanceId, Nonce, PeerUrl
 from agent.model.known import Ignorance
 from agent.model.observation import Me
+from agent.model.spot import SpotNotice
 from tests.simulation.machines import Crash, Machine
 
 if TYPE_CHECKING:
@@ -177,7 +178,18 @@ class SimMetadata(Door):
         self.read()
         if self.machine.lifecycle is None:
             return None
+        if self.machine.lifecycle.startswith("Warmed:"):
+            return "Warmed:Stopped"
         return "Terminated" if self.machine.lifecycle.startswith("Terminating") else "InService"
+
+    def spot_notice(self) -> SpotNotice | None:
+        """In one breath with the lifecycle state: nothing happens in between."""
+        self.weather()
+        return self.machine.notice
+
+    def rebalance_recommended(self) -> datetime | None:
+        """It steers nothing."""
+        return None
 
 
 INSTANCE_ID = re.compile(r"i-[0-9a-f]{4,17}")
@@ -215,6 +227,8 @@ class SimCloud(Door):
         def effect() -> None:
             if transition is Transition.TERMINATING:
                 self.sim.complete_hook(self.agent.name)
+            elif self.machine.lifecycle == "Warmed:Pending:Wait":
+                self.machine.lifecycle = "Warmed:Running"
 
         self.write(effect)
 

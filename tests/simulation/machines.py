@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from agent.model.disk import Identity
 from agent.model.fleet import GOING, InstanceState
 from agent.model.ids import InstanceId, Nonce
+from agent.model.spot import SpotNotice
 from agent.model.work import RestoreSeed
 from tests.simulation.logs import DataDir
 
@@ -42,6 +43,7 @@ class Machine:
     lifecycle: str | None = "InService"
     skew: timedelta = timedelta(0)  # how far its clock is ahead
     awaited: bool = False  # its terminating hook ends when its agent completes it, and not before
+    notice: SpotNotice | None = None  # EC2 takes it back
     # ---- the disk
     identity: Identity | None = None
     prepared: bool = False
@@ -74,7 +76,8 @@ class Machine:
     @property
     def leaving(self) -> bool:
         """On its way to its end, which nothing stops any more."""
-        return self.state in GOING or (self.lifecycle or "").startswith("Terminating")
+        taken = self.notice is not None and self.notice.takes_the_disk
+        return taken or self.state in GOING or (self.lifecycle or "").startswith("Terminating")
 
     @property
     def exists(self) -> bool:

@@ -175,7 +175,7 @@ class Promises:
         if machine.data is None or _is_fenced(machine):
             self.may_be_set_aside(machine, "stops")
             return
-        if machine.leaving and set(machine.data.lineage.members) == {machine.data.member}:
+        if machine.leaving and {each.id for each in machine.data.lineage.voters} == {machine.data.member}:
             return
         record = self.sim.record_of(machine.data.lineage)
         if record is None:

@@ -22,6 +22,7 @@ from agent.model.fleet import Group, InstanceState
 from agent.model.generation import FIRST, Cause, Exclusion, GenerationRecord
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.snapshot import BAD, DATA, MANIFEST, SnapshotName
+from agent.model.spot import SpotAction, SpotNotice
 from agent.model.work import RestoreSeed, Working
 from tests.simulation.agents import Agent
 from tests.simulation.doors import Faults
@@ -104,10 +105,21 @@ class Sim:
         self.machines[name].lifecycle = "Terminating:Wait"
         self.tell(f"{name} is on its way out of its group")
 
-    def let_go(self, name: InstanceId) -> None:
-        """The same, with a hook that waits until the agent completes it."""
-        self.machines[name].awaited = True
+    def let_go(self, name: InstanceId, early: float = 0.0) -> None:
+        """The same, with a hook that waits until the agent completes it; IMDS tells of it so many seconds before."""
+        machine = self.machines[name]
+        machine.awaited = True
         self.begin_to_terminate(name)
+        if early:
+            machine.lifecycle = "Terminating"
+            self.after(early, lambda: setattr(machine, "lifecycle", "Terminating:Wait"))
+
+    def interrupt(self, name: InstanceId, seconds: float) -> None:
+        """EC2 takes this spot instance back so soon, whatever depends on it; Auto Scaling knows nothing of it yet."""
+        at = self.now + timedelta(seconds=seconds)
+        self.machines[name].notice = SpotNotice(SpotAction.TERMINATE, at)
+        self.tell(f"{name} is to be taken back in {seconds:.0f} s")
+        self.after(seconds, lambda: self.terminate(name) if self.machines[name].exists else None)
 
     def complete_hook(self, name: InstanceId) -> None:
         machine = self.machines[name]

@@ -52,6 +52,7 @@ FAULTS = {
     "refresh": 2,
     "leave": 3,
     "leave_all": 1,
+    "interrupt": 2,
     "detach": 1,
     "launch": 2,
     "take_an_old_address": 1,
@@ -466,6 +467,14 @@ class Walk:
             self.sim.let_go(each.id)
         if self.random.random() < 0.5:
             self.fill()
+
+    def interrupt(self) -> None:
+        """EC2 takes a spot instance back, with or without time to step out."""
+        machine = self.anybody()
+        if self.may_lose(machine):
+            self.sim.interrupt(machine.id, self.random.choice((1, 5, 30, 120)))
+            if self.random.random() < 0.5:
+                self.launch()
 
     def _want_some(self) -> None:
         self.sim.desired = self.sim.desired or 3

@@ -17,6 +17,7 @@ from agent.model.observation import Me, Observation
 from agent.model.policy import Policy
 from agent.model.round import Round
 from agent.model.snapshot import DrillRecord, DrillResult
+from agent.model.spot import SpotAction, SpotNotice
 from agent.model.work import Ended, TakeSnapshot, Working
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.teller import Teller
@@ -143,6 +144,18 @@ def test_a_listing_stays_told_until_the_next(metrics: Metrics) -> None:
     empty = replace(read, snapshots=())
     teller.tell(replace(round_of(HEALTHY), memory=empty))
     assert value(metrics, "snapshot_newest_timestamp_seconds") == 0
+
+
+def test_what_ec2_announces_stays_told_until_it_is_asked_again(metrics: Metrics) -> None:
+    teller = Teller(POLICY, metrics)
+    told = replace(HEALTHY, spot=SpotNotice(SpotAction.STOP, HEALTHY.now), rebalance=HEALTHY.now)
+    for o in (told, HEALTHY):
+        teller.tell(round_of(o))
+        assert value(metrics, "spot_interruption", action="stop") == 1
+        assert value(metrics, "spot_interruption", action="terminate") == 0
+        assert value(metrics, "rebalance_recommended") == 1
+    teller.tell(round_of(replace(HEALTHY, spot=None, rebalance=None)))
+    assert value(metrics, "spot_interruption", action="stop") == value(metrics, "rebalance_recommended") == 0
 
 
 def test_a_drill_stays_told(metrics: Metrics) -> None:
