@@ -73,8 +73,8 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
             return _done(lambda: _change(world.etcd, action, o))
         case CompleteHook(transition=transition):
             return _done(lambda: world.cloud.complete_hook(transition))
-        case HeartbeatHook():
-            return _done(world.cloud.heartbeat_hook)
+        case HeartbeatHook(transition=transition):
+            return _done(lambda: world.cloud.heartbeat_hook(transition))
         case BeginTask(task=task):
             return _done(lambda: world.workshop.begin(task))
         case _:

@@ -16,6 +16,7 @@ from typing import Any
 from agent import __version__
 from agent.config_cli import load_settings
 from agent.decide import RULES
+from agent.decide.holding import HOLD
 from agent.loop import run as loop
 from agent.model.actions import Blocker
 from agent.model.faults import Refused, Trouble, Unavailable
@@ -46,9 +47,8 @@ def run(args: argparse.Namespace) -> int:
     set_up(settings.log.level, settings.log.format, sys.stderr)
     stop = _stop_on_signals()
     clock = SystemClock(stop)
-    metrics = Metrics(
-        version=__version__, rules=[rule.name for rule in RULES], blockers=[blocker.value for blocker in Blocker]
-    )
+    rules = [*(rule.name for rule in RULES), HOLD]
+    metrics = Metrics(version=__version__, rules=rules, blockers=[blocker.value for blocker in Blocker])
     teller = Teller(policy(settings), metrics)
     pulse = Pulse(clock.elapsed, SLOWEST_ROUND_SECONDS)
     sources = Sources(metrics.exposition, pulse.alive, teller.ready, teller.status)

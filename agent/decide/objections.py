@@ -16,23 +16,28 @@ from agent.model.actions import (
     AddLearner,
     BeginTask,
     Blocker,
+    CallHuman,
     CompleteHook,
     CreateGeneration,
     Decision,
     Disarm,
     ExpireSnapshots,
+    FileReport,
+    HeartbeatHook,
     MembershipChange,
     MoveLeader,
     PromoteMember,
     PutInPlace,
     Quarantine,
     RemoveMember,
+    Rest,
     StampIdentity,
     StartEtcd,
     StopEtcd,
     UpdatePeerUrl,
     Wait,
     WriteClaim,
+    WriteFormed,
 )
 from agent.model.cluster import Alarm, AlarmKind, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdStopped, Identity, Stage
@@ -44,7 +49,10 @@ from agent.model.members import Survey
 from agent.model.memory import Memory
 from agent.model.observation import Observation
 from agent.model.snapshot import Manifest, SnapshotName
-from agent.model.work import RescueLog
+from agent.model.work import Drill, RescueLog, TakeSnapshot
+
+HARMLESS = (Rest, Wait, CallHuman, FileReport, HeartbeatHook, WriteFormed, ExpireSnapshots, Quarantine)
+"""What an operator's hold does not hold back."""
 
 OnTheCluster = MembershipChange | MoveLeader | Disarm
 OnThisInstance = StopEtcd | Quarantine | StampIdentity | StartEtcd | PutInPlace | BeginTask
@@ -52,6 +60,10 @@ OnThisInstance = StopEtcd | Quarantine | StampIdentity | StartEtcd | PutInPlace 
 
 def object_to(decision: Decision, o: Observation, memory: Memory) -> tuple[str, ...]:
     """Every reason why this decision must not be carried out; empty for almost all."""
+    return _to_acting_while_held(decision.action, o, memory) or _to_the_action(decision, o, memory)
+
+
+def _to_the_action(decision: Decision, o: Observation, memory: Memory) -> tuple[str, ...]:
     match decision.action:
         case RemoveMember() | AddLearner() | PromoteMember() | UpdatePeerUrl() | MoveLeader() | Disarm():
             return _to_changing_the_cluster(decision.action, o, memory)
@@ -107,6 +119,37 @@ def _to_changing_this_instance(action: OnThisInstance, o: Observation, memory: M
             return ()
         case _:
             assert_never(action)
+
+
+def _to_acting_while_held(action: Action, o: Observation, memory: Memory) -> tuple[str, ...]:
+    """An operator's pause: but for what only looks, keeps or fences, nothing is to happen."""
+    if isinstance(action, HARMLESS) or _keeps_what_is(action, o):
+        return ()
+    said = memory.hold if isinstance(o.hold, Unknown) else o.hold
+    seen = memory.fleet if isinstance(o.fleet, Unknown) else o.fleet
+    tagged = seen is not None and (
+        any(each.hold is not None for each in seen.groups)
+        or any(each.hold is not None for each in seen.instances if each.id == o.me.instance)
+    )
+    return failing(
+        whether_somebody_holds_the_cluster_is_known=not isinstance(said, Unknown),
+        nobody_holds_the_cluster=isinstance(said, Unknown) or said is None,
+        no_tag_holds_it=not tagged,
+    )
+
+
+def _keeps_what_is(action: Action, o: Observation) -> bool:
+    match action:
+        case StartEtcd():
+            return isinstance(o.disk, Disk) and o.disk.data is Data.PRESENT
+        case StampIdentity(identity=identity):
+            return identity.stage in (Stage.MEMBER, Stage.FENCED)
+        case StopEtcd(why=why):
+            return why == "fenced"
+        case BeginTask(task=task):
+            return isinstance(task, Drill) or (isinstance(task, TakeSnapshot) and task.rescued is None)
+        case _:
+            return False
 
 
 def veto(decision: Decision, objections: tuple[str, ...]) -> Decision:

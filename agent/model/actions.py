@@ -30,6 +30,7 @@ class Blocker(StrEnum):
     RESCUE = "rescue"  # a survivor's log, or the newest snapshot, to be made ready for the next generation
     RESTORE = "restore"  # this instance's data directory to be made from the generation's seed
     LEAVING = "leaving"  # the instance is being terminated: it joins nothing any more
+    HOLD = "hold"  # the operator to release the cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,9 @@ class CompleteHook:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatHook:
-    """Keep the terminating hook of this instance from timing out."""
+    """Keep a hook of this instance from timing out."""
+
+    transition: Transition = Transition.TERMINATING
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from agent.model.cluster import Answers, Membership, MemberStatus
 from agent.model.disk import EtcdRunning, EtcdStopped, Stage
 from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Formed, GenerationRecord, Report
+from agent.model.hold import Hold
 from agent.model.ids import GenerationNumber, InstanceId, MemberId
 from agent.model.known import NOT_ASKED, Unknown
 from agent.model.observation import BucketVerdict, Observation
@@ -93,6 +94,8 @@ class Memory:
     """Since when Auto Scaling has been terminating this instance."""
     heartbeat_at: datetime | None = None  # of its hook
     completed: frozenset[Transition] = frozenset()  # the hooks of this instance that we let go on
+    hold: Hold | Unknown | None = NOT_ASKED
+    """By the bucket's last answer, however old; Unknown: there never was one."""
     failures: int = 0  # of tasks in a row
     work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
@@ -120,6 +123,7 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     memory = _remember_process(memory, o)
     memory = _remember_loss(memory, o)
     memory = _remember_snapshots(memory, o)
+    memory = remember_hold(memory, o)
     return replace(
         memory,
         asked_at=_asked_at(memory, o),
@@ -141,8 +145,8 @@ def _begin_anew(memory: Memory) -> Memory:
 
 
 def forget_asking(memory: Memory) -> Memory:
-    """After an effect the world is another one: everything but the fleet is worth asking for again."""
-    kept = {name: when for name, when in memory.asked_at.items() if name in ("fleet", "bucket")}
+    """After an effect the world is another one: everything but fleet and hold is worth asking for again."""
+    kept = {name: when for name, when in memory.asked_at.items() if name in ("fleet", "bucket", "hold")}
     return replace(memory, asked_at=kept)
 
 
@@ -321,6 +325,16 @@ def _remember_work(memory: Memory, work: Ended) -> Memory:
             return replace(memory, last_drill_at=work.at)
         case _:
             return memory
+
+
+def remember_hold(memory: Memory, o: Observation) -> Memory:
+    """The last answer stays until there is another."""
+    if o.hold == NOT_ASKED:
+        return memory
+    asked_at = {**memory.asked_at, "hold": o.now}
+    if isinstance(o.hold, Unknown) and not isinstance(memory.hold, Unknown):
+        return replace(memory, asked_at=asked_at)
+    return replace(memory, asked_at=asked_at, hold=o.hold)
 
 
 def _progress(before: Progress | None, status: MemberStatus | Unknown | None, now: datetime) -> Progress:

@@ -13,6 +13,7 @@ from agent.model.cluster import Alarm, Answers, Membership, MemberStatus
 from agent.model.disk import Disk, EtcdProcess
 from agent.model.fleet import Fleet
 from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord
+from agent.model.hold import Hold
 from agent.model.ids import InstanceId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.members import Damaged, MemberEntry, Survey
@@ -77,6 +78,7 @@ class Observation:
     last_drill: DrillRecord | Unknown | None = NOT_ASKED  # None: there never was one
     work: Work = field(default_factory=Idle)
     lifecycle_target: str | Unknown | None = NOT_ASKED  # IMDS target-lifecycle-state
+    hold: Hold | Unknown | None = NOT_ASKED  # `hold.json`; None: nobody holds the cluster
 
     @property
     def beside_the_leader(self) -> bool:

@@ -17,6 +17,7 @@ from agent.model.cluster import Alarm, Membership, MemberStatus
 from agent.model.disk import Disk, EtcdProcess, Identity
 from agent.model.fleet import Fleet, Transition
 from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord, Report
+from agent.model.hold import Hold
 from agent.model.ids import ClientUrl, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import Unknown
 from agent.model.members import Damaged, MemberEntry, Survey
@@ -68,8 +69,8 @@ class Cloud(Protocol):
         over already, is no error."""
         ...
 
-    def heartbeat_hook(self) -> None:
-        """RecordLifecycleActionHeartbeat for every terminating hook of our group. None is no error."""
+    def heartbeat_hook(self, transition: Transition) -> None:
+        """RecordLifecycleActionHeartbeat for every hook of our group that holds up this transition, if any."""
         ...
 
 
@@ -124,6 +125,10 @@ class Bucket(Protocol):
 
     def last_drill(self) -> DrillRecord | None:
         """The newest, with its age. None: there never was one."""
+        ...
+
+    def hold(self) -> Hold | None:
+        """`hold.json`; None: there is none, or it was released. One that makes no sense holds."""
         ...
 
     def exclusions(self, generation: GenerationNumber) -> tuple[Exclusion, ...]:

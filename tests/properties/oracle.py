@@ -498,8 +498,45 @@ def disarming_is_sound(action: Disarm, example: Example) -> None:
     assert action.alarm in o.alarms
 
 
+# ---- the operator's pause
+
+
+def nobody_holds(action: Action, example: Example) -> None:
+    """Nothing that a hold forbids, unless the bucket's last word is that nobody holds, and no tag says otherwise."""
+    o, memory = example.o, example.memory
+    if not is_forbidden_while_held(action, o.disk):
+        return
+    assert (memory.hold if isinstance(o.hold, Unknown) else o.hold) is None, "held, or never told"
+    fleet = memory.fleet if isinstance(o.fleet, Unknown) else o.fleet
+    if fleet is not None:
+        assert not [each for each in fleet.groups if each.hold]
+        assert not [each for each in fleet.instances if each.hold and each.id == o.me.instance]
+
+
+def is_forbidden_while_held(action: Action, disk: Disk | Unknown) -> bool:
+    """Members, lineages, votes, the lead, hooks; and every step on the way there."""
+    match action:
+        case AddLearner() | PromoteMember() | RemoveMember() | UpdatePeerUrl() | MoveLeader() | Disarm():
+            return True
+        case CreateGeneration() | WriteClaim() | PutInPlace() | CompleteHook() | MarkBad():
+            return True
+        case StartEtcd():
+            return isinstance(disk, Unknown) or disk.data in (Data.ABSENT, Data.EMPTY)
+        case StampIdentity(identity=identity, prepare=prepare):
+            return prepare or identity.stage in (Stage.STARTING, Stage.ADDING, Stage.JOINING)
+        case StopEtcd(why=why):
+            return why in ("rescue", "leave")
+        case BeginTask(task=RescueLog() | FetchSeed() | RestoreSeed()):
+            return True
+        case BeginTask(task=TakeSnapshot(rescued=rescued)):
+            return rescued is not None
+        case _:
+            return False
+
+
 def is_sound(action: Action, example: Example) -> None:
     """Everything above, for whichever action it is; what only waits, pages or reports is always sound."""
+    nobody_holds(action, example)
     match action:
         case RemoveMember():
             removal_is_sound(action, example)

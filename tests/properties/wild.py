@@ -28,6 +28,7 @@ from agent.model.generation import (
     Seed,
     Sight,
 )
+from agent.model.hold import Hold
 from agent.model.ids import GenerationNumber, InstanceId, MemberId, Nonce
 from agent.model.known import Ignorance, Unknown
 from agent.model.members import Damaged, LogPosition, MemberEntry, Survey
@@ -112,10 +113,20 @@ processes = st.one_of(st.builds(EtcdRunning, st.just(42)), st.builds(EtcdStopped
 @st.composite
 def fleets(draw: st.DrawFn) -> Fleet:
     listed = draw(st.lists(instances, unique=True))
+    tag_holds = st.sampled_from([None] * 15 + [Hold("a tag", "")])
     lifecycles = st.sampled_from(["InService", "InService", "Warmed:Running", "Terminating:Wait", None])
     return Fleet(
         tuple(
-            Instance(each, draw(st.sampled_from(InstanceState)), LONG_AGO, IPS[each], each[-1], "g", draw(lifecycles))
+            Instance(
+                each,
+                draw(st.sampled_from(InstanceState)),
+                LONG_AGO,
+                IPS[each],
+                each[-1],
+                "g",
+                draw(lifecycles),
+                draw(tag_holds),
+            )
             for each in sorted(listed)
         ),
         tuple(Group(f"g{each}", size) for each, size in enumerate(draw(st.lists(st.integers(0, 5), max_size=2)))),
@@ -246,6 +257,7 @@ mes = st.builds(
     st.one_of(st.none(), st.none(), peers),
 )
 verdicts = st.sampled_from([BucketSound(), BucketSound(), BucketSound(), BucketUnsound("ignores them", "use S3")])
+holds = st.sampled_from([None, None, None, Hold("somebody", "maintenance", LONG_AGO)])
 lifecycle_targets = st.sampled_from([None, "InService", "Terminated", "Warmed:Stopped"])
 
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
@@ -273,6 +285,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "last_drill": perhaps(st.one_of(st.none(), drills)),
     "work": works,
     "lifecycle_target": perhaps(lifecycle_targets),
+    "hold": perhaps(holds),
 }
 MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "head": st.one_of(st.none(), records),
@@ -299,6 +312,7 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "snapshots_read_at": st.one_of(st.none(), times),
     "manifest": st.one_of(st.none(), manifests),
     "last_drill_at": st.one_of(st.none(), times),
+    "hold": perhaps(holds),
     "failures": st.integers(0, 20),
     "work_ended_at": st.one_of(st.none(), times),
     "unsettled_since": st.one_of(st.none(), times),
@@ -343,7 +357,7 @@ TOLD = st.one_of(
 )
 
 
-BLANK = Example(Observation(now=NOW, nonce=Nonce("f" * 32), me=told.me(told.A)), Memory(), POLICY)
+BLANK = Example(Observation(now=NOW, nonce=Nonce("f" * 32), me=told.me(told.A)), Memory(hold=None), POLICY)
 
 
 def _drawn(draw: st.DrawFn, fields: dict[str, st.SearchStrategy[Any]], most: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from agent.model.actions import Launch
 from agent.model.cluster import Alarm, Member, voter_target
 from agent.model.fleet import Group, InstanceState
 from agent.model.generation import FIRST, Cause, Exclusion, GenerationRecord
+from agent.model.hold import Hold, released
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.snapshot import BAD, DATA, MANIFEST, SnapshotName
 from agent.model.work import RestoreSeed, Working
@@ -61,6 +62,7 @@ class Sim:
         self.group_count = groups
         self.desired = instances if desired is None else desired
         self.honours_preconditions = True
+        self.held_since: datetime | None = None
         self.story: list[str] = []
         self.weather: Callable[[], Faults] = Faults  # what every new agent meets
         self.planned = 0
@@ -230,6 +232,16 @@ class Sim:
         self.objects[f"generations/{generation:06d}/excluded/{name}.json"] = (word.to_json(), self.now)
         self.promises.written_off.add((generation, name))
         self.tell(f"{name} is written off")
+
+    def hold(self) -> None:
+        self.held_since = self.held_since or self.now
+        self.objects["hold.json"] = (Hold("an operator", "a test", self.now).to_json(), self.now)
+        self.tell("the cluster is held")
+
+    def release(self) -> None:
+        self.held_since = None
+        self.objects["hold.json"] = (released("an operator", "", self.now), self.now)
+        self.tell("the cluster is released")
 
     def skip(self, seconds: float) -> None:
         """Time in which nothing happens that anybody would care to watch."""
