@@ -58,7 +58,7 @@ def pace(decision: Decision, result: Result, o: Observation, memory: Memory, pol
         return _resting(o, memory, policy)
     if isinstance(decision.action, CallHuman):
         return policy.patient_interval
-    if decision.action == Wait(Blocker.HOLD):
+    if decision.action in (Wait(Blocker.HOLD), Wait(Blocker.MAINTENANCE)):
         return policy.loop_interval
     if isinstance(o.work, Working) and isinstance(decision.action, Wait):
         return growing(o.work.since, o.now, policy.busy_interval, policy.patient_interval)

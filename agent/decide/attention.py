@@ -108,6 +108,8 @@ def _snapshots_every(near: Observation, memory: Memory, policy: Policy) -> timed
     newest = newest_of(memory.head, memory.snapshots) if memory.head and memory.snapshots else None
     if newest is None or memory.snapshots_read_at is None:
         return policy.patient_interval
+    if policy.nospace and _told_of_alarms(near):
+        return policy.patient_interval  # what is in a snapshot may be compacted away
     if isinstance(near.work, Ended) and near.work.at > memory.snapshots_read_at:
         return timedelta(0)  # what it made is to be seen, and what it made superfluous
     age = timedelta(seconds=newest.age_seconds) + (near.now - memory.snapshots_read_at)

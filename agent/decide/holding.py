@@ -23,6 +23,7 @@ from agent.model.actions import (
     BeginTask,
     Blocker,
     CallHuman,
+    Compact,
     CompleteHook,
     CreateGeneration,
     Decision,
@@ -92,7 +93,7 @@ def in_spite_of(hold: Hold | Unknown, decisions: Iterator[Decision], disk: Disk)
 def is_held_back(action: Action, disk: Disk) -> bool:
     """Whether this is nothing to do while held."""
     match action:
-        case AddLearner() | PromoteMember() | RemoveMember() | UpdatePeerUrl() | MoveLeader() | Disarm():
+        case AddLearner() | PromoteMember() | RemoveMember() | UpdatePeerUrl() | MoveLeader() | Disarm() | Compact():
             return True
         case CreateGeneration() | WriteClaim() | PutInPlace() | MarkBad() | CompleteHook():
             return True

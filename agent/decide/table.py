@@ -12,6 +12,7 @@ from agent.decide import (
     founding,
     joining,
     leaving,
+    maintaining,
     promoting,
     recovering,
     removing,
@@ -80,6 +81,8 @@ RULES: tuple[Rule, ...] = (
     Rule("take-snapshot", snapshotting.take_snapshot),
     Rule("expire-snapshots", snapshotting.expire_snapshots),
     Rule("drill", snapshotting.drill),
+    Rule("make-room", maintaining.make_room),
+    Rule("defragment", maintaining.defragment),
     Rule("rest", resting.rest),
 )
 

@@ -31,6 +31,7 @@ class Blocker(StrEnum):
     RESTORE = "restore"  # this instance's data directory to be made from the generation's seed
     LEAVING = "leaving"  # the instance is being terminated: it joins nothing any more
     HOLD = "hold"  # the operator to release the cluster
+    MAINTENANCE = "maintenance"  # every member to be well, before one of them is blocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,13 @@ class Disarm:
     alarm: Alarm
 
 
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """Drop the history before this revision, on every member; what is current stays."""
+
+    revision: int
+
+
 Idle = Rest | Wait | CallHuman
 Action = (
     Idle
@@ -220,6 +228,7 @@ Action = (
     | MarkBad
     | ExpireSnapshots
     | Disarm
+    | Compact
     | FileReport
     | CreateGeneration
     | WriteClaim

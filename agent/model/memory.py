@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from agent.model.actions import (
     BeginTask,
     CallHuman,
+    Compact,
     CompleteHook,
     Decision,
     ExpireSnapshots,
@@ -35,7 +36,7 @@ from agent.model.known import NOT_ASKED, Unknown
 from agent.model.observation import BucketVerdict, Observation
 from agent.model.policy import Policy
 from agent.model.snapshot import DrillRecord, Listed, Manifest, Rescued
-from agent.model.work import Drill, Ended, RescueLog, TakeSnapshot
+from agent.model.work import Defragment, Drill, Ended, RescueLog, TakeSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,9 @@ class Memory:
     completed: frozenset[Transition] = frozenset()  # the hooks of this instance that we let go on
     hold: Hold | Unknown | None = NOT_ASKED
     """By the bucket's last answer, however old; Unknown: there never was one."""
+    compacted: int | None = None  # up to which revision, by this agent
+    defragmented: Mapping[MemberId, datetime] = field(default_factory=dict)
+    """When this agent last had each member defragmented, whatever became of it; since it last compacted, if it did."""
     failures: int = 0  # of tasks in a row
     work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
@@ -107,6 +111,9 @@ class Memory:
 FIELDS = tuple(each.name for each in fields(Observation))
 
 SHORT_LIFE_SECONDS = 30
+
+DEFRAGMENTED_LATELY = timedelta(hours=1)
+"""A database that is fragmented again so soon is written anew all the time: defragmenting it is in vain."""
 
 PROVEN_LOST = "recover"
 """The rule that speaks only where the generation is proven lost."""
@@ -174,6 +181,8 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
         return memory  # nothing has changed yet
     if isinstance(decision.action, CompleteHook):
         return replace(memory, completed=memory.completed | {decision.action.transition}) if done else memory
+    if isinstance(decision.action, Compact) and done:
+        return replace(memory, compacted=decision.action.revision, defragmented={})
     if isinstance(decision.action, ExpireSnapshots):
         return memory  # what was not deleted is seen by the next listing, and that is soon enough
     if isinstance(decision.action, FileReport):
@@ -316,6 +325,8 @@ def _remember_work(memory: Memory, work: Ended) -> Memory:
     if work.at == memory.work_ended_at:
         return memory
     memory = replace(memory, failures=0 if work.trouble is None else memory.failures + 1, work_ended_at=work.at)
+    if isinstance(work.task, Defragment):
+        return replace(memory, defragmented={**memory.defragmented, work.task.member: work.at})
     if work.trouble is None or not work.final:
         return memory
     match work.task:

@@ -91,6 +91,7 @@ def test_a_round_can_always_be_remembered_paced_and_followed_by_another(example:
         worth_asking(replace(o, now=NOW + timedelta(seconds=7)), after, POLICY)
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of what was found, which nobody prints
 @pytest.mark.parametrize(
     "action",
     [

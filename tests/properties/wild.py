@@ -36,11 +36,11 @@ from agent.model.memory import Memory, Progress, remember
 from agent.model.observation import BucketSound, BucketUnsound, Me, Observation
 from agent.model.policy import Policy
 from agent.model.snapshot import DrillRecord, DrillResult, Origin, Rescued
-from agent.model.work import Drill, Ended, FetchSeed, Idle, RescueLog, RestoreSeed, TakeSnapshot, Working
+from agent.model.work import Defragment, Drill, Ended, FetchSeed, Idle, RescueLog, RestoreSeed, TakeSnapshot, Working
 from tests.decide import examples as told
 from tests.decide.examples import IPS, LONG_AGO, MEMBERS, NONCE, NOW, OLD_NONCE, Example
 
-POLICY = Policy(cluster="prod")
+POLICY = Policy(cluster="prod", nospace=True, maintenance_after=timedelta(0))
 
 instances = st.sampled_from([told.A, told.B, told.C, told.D, told.E])
 names = st.one_of(instances, instances, st.just(InstanceId("i-unheard")))
@@ -85,6 +85,7 @@ statuses = st.builds(
     db_size_bytes=st.sampled_from([0, 1_000_000, 10_000_000_000]),
     revision=st.integers(0, 9),
     errors=st.sampled_from([(), (), (), (), ("alarm:CORRUPT",), ("alarm:NOSPACE",)]),
+    db_size_in_use_bytes=st.sampled_from([0, 1_000_000, 10_000_000_000]),
 )
 answers = st.builds(Answers, st.dictionaries(member_ids, st.one_of(statuses, statuses, unknowns)))
 
@@ -232,6 +233,7 @@ tasks = st.one_of(
     st.builds(FetchSeed, manifests),
     st.builds(RestoreSeed, seeds, nonces, instances, peers, st.just("token-1"), st.just(())),
     st.builds(Drill, snapshot_names),
+    st.builds(Defragment, member_ids, st.builds(told.client, instances)),
 )
 works = st.one_of(
     st.just(Idle()),
@@ -313,6 +315,8 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "manifest": st.one_of(st.none(), manifests),
     "last_drill_at": st.one_of(st.none(), times),
     "hold": perhaps(holds),
+    "compacted": st.one_of(st.none(), st.integers(0, 900)),
+    "defragmented": st.dictionaries(member_ids, times, max_size=3),
     "failures": st.integers(0, 20),
     "work_ended_at": st.one_of(st.none(), times),
     "unsettled_since": st.one_of(st.none(), times),

@@ -23,7 +23,7 @@ from tests.simulation.machines import Crash, Machine
 if TYPE_CHECKING:
     from tests.simulation.sim import Sim
 
-AT_EASE = frozenset({"rest", "promote-myself", "take-snapshot", "expire-snapshots", "drill"})
+AT_EASE = frozenset({"rest", "promote-myself", "take-snapshot", "expire-snapshots", "drill", "make-room", "defragment"})
 """The rules that speak where all is well."""
 
 

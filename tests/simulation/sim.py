@@ -36,6 +36,8 @@ name_of = lru_cache(512)(SnapshotName.parse)
 UNWRITTEN = 0.3
 """How likely the disk of an etcd that is killed does not know the last commit."""
 
+FREED_BYTES = 50_000_000
+
 DEEPEST = 3
 """How many agents may be in the middle of a round at once."""
 
@@ -366,6 +368,18 @@ class Sim:
         """Its etcd has run and could be reached for a moment only."""
         since = machine.steady_since
         return since is None or self.now - since < timedelta(seconds=20)
+
+    def compacted(self, lineage: Lineage, revision: int) -> None:
+        """Most of what every member has stored is history."""
+        self.tell(f"the history before revision {revision} is dropped")
+        for machine in self.serving(lineage).values():
+            machine.unused_bytes = max(machine.unused_bytes, FREED_BYTES)
+
+    def fragment(self, unused_bytes: int) -> None:
+        """Of every member's database so much is not in use."""
+        for machine in self.machines.values():
+            machine.unused_bytes = unused_bytes
+        self.tell(f"databases have {unused_bytes / 1e6:.0f} MB that nobody uses")
 
     def raise_alarm(self, alarm: Alarm) -> None:
         """Writes are refused from now on."""

@@ -168,7 +168,7 @@ class Walk:
         self.sim.tell("all faults have ended")
 
     def _come_back(self, machine: Machine) -> None:
-        machine.reachable = True
+        machine.reachable, machine.blocked = True, False
         self.sim.thaw_etcd(machine.id)
         if machine.leaving and machine.exists and not machine.awaited:
             self.sim.terminate(machine.id)
