@@ -14,6 +14,7 @@ from agent.model.actions import (
     AddLearner,
     BeginTask,
     CallHuman,
+    Compact,
     CompleteHook,
     CreateGeneration,
     Disarm,
@@ -45,7 +46,7 @@ from agent.world.doors import Bucket, Etcd, Host, World
 
 DONE = Result(Outcome.DONE)
 
-ToTheCluster = AddLearner | PromoteMember | UpdatePeerUrl | MoveLeader | Disarm
+ToTheCluster = AddLearner | PromoteMember | UpdatePeerUrl | MoveLeader | Disarm | Compact
 InTheBucket = FileReport | CreateGeneration | WriteClaim | WriteFormed | MarkBad | ExpireSnapshots
 
 
@@ -69,12 +70,12 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
             return _done(lambda: _prepare(world.host, action))
         case RemoveMember(member=member):
             return _remove(world.etcd, member, o)
-        case AddLearner() | PromoteMember() | UpdatePeerUrl() | MoveLeader() | Disarm():
+        case AddLearner() | PromoteMember() | UpdatePeerUrl() | MoveLeader() | Disarm() | Compact():
             return _done(lambda: _change(world.etcd, action, o))
         case CompleteHook(transition=transition):
             return _done(lambda: world.cloud.complete_hook(transition))
-        case HeartbeatHook():
-            return _done(world.cloud.heartbeat_hook)
+        case HeartbeatHook(transition=transition):
+            return _done(lambda: world.cloud.heartbeat_hook(transition))
         case BeginTask(task=task):
             return _done(lambda: world.workshop.begin(task))
         case _:
@@ -144,6 +145,8 @@ def _change(etcd: Etcd, action: ToTheCluster, o: Observation) -> None:
             etcd.move_leader(endpoint, member)
         case Disarm(alarm=alarm):
             etcd.disarm(endpoint, alarm)
+        case Compact(revision=revision):
+            etcd.compact(endpoint, revision)
         case _:
             assert_never(action)
 

@@ -110,10 +110,11 @@ def _add_config(commands: Commands) -> None:
 
 
 def _add_snapshots_and_recovery(commands: Commands) -> None:
-    from agent import recover_cli, snapshot_cli
+    from agent import hold_cli, recover_cli, snapshot_cli
 
     snapshot_cli.add_parser(commands)
     recover_cli.add_parser(commands)
+    hold_cli.add_parser(commands)
 
 
 def _add_iam(commands: Commands) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from agent import __version__
 from agent.config_cli import load_settings
 from agent.decide import RULES
+from agent.decide.holding import HOLD
 from agent.loop import run as loop
 from agent.model.actions import Blocker
 from agent.model.faults import Refused, Trouble, Unavailable
@@ -58,9 +59,8 @@ def run(args: argparse.Namespace) -> int:
     notifier = Notifier(os.environ)
     stop = _stop_on_signals()
     clock = SystemClock(stop)
-    metrics = Metrics(
-        version=__version__, rules=[rule.name for rule in RULES], blockers=[blocker.value for blocker in Blocker]
-    )
+    rules = [*(rule.name for rule in RULES), HOLD]
+    metrics = Metrics(version=__version__, rules=rules, blockers=[blocker.value for blocker in Blocker])
     teller = Teller(policy(settings), metrics)
     pulse = Pulse(clock.elapsed, SLOWEST_ROUND_SECONDS)
     sources = Sources(metrics.exposition, pulse.alive, teller.ready, teller.status)

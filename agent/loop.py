@@ -12,14 +12,17 @@ from datetime import timedelta
 from agent.act import act
 from agent.decide import decide, object_to
 from agent.decide.attention import growing, waiting_interval
+from agent.decide.holding import is_held_back
 from agent.decide.objections import veto
-from agent.model.actions import CallHuman, Decision, Outcome, Rest, Result, Wait
-from agent.model.memory import Memory, remember, remember_result
+from agent.model.actions import Blocker, CallHuman, Decision, Outcome, Rest, Result, Wait
+from agent.model.disk import Disk
+from agent.model.known import NOT_ASKED
+from agent.model.memory import Memory, remember, remember_hold, remember_result
 from agent.model.observation import Me, Observation
 from agent.model.policy import Policy
 from agent.model.round import Round
 from agent.model.work import Working
-from agent.observe import observe
+from agent.observe import observe, with_hold
 from agent.world.doors import World
 
 
@@ -28,6 +31,10 @@ def plan(world: World, me: Me, memory: Memory, policy: Policy) -> Round:
     o = observe(world, me, memory, policy)
     memory = remember(memory, o, policy)
     decided = decide(o, memory, policy)
+    if o.hold == NOT_ASKED and isinstance(o.disk, Disk) and is_held_back(decided.action, o.disk):
+        o = with_hold(world, o)  # an answer of some time ago will not do
+        memory = remember_hold(memory, o)
+        decided = decide(o, memory, policy)
     objections = object_to(decided, o, memory)
     decision = veto(decided, objections) if objections else decided
     took = world.clock.now() - o.now
@@ -51,6 +58,8 @@ def pace(decision: Decision, result: Result, o: Observation, memory: Memory, pol
         return _resting(o, memory, policy)
     if isinstance(decision.action, CallHuman):
         return policy.patient_interval
+    if decision.action in (Wait(Blocker.HOLD), Wait(Blocker.MAINTENANCE)):
+        return policy.loop_interval
     if isinstance(o.work, Working) and isinstance(decision.action, Wait):
         return growing(o.work.since, o.now, policy.busy_interval, policy.patient_interval)
     if isinstance(decision.action, Wait) or result.outcome is not Outcome.DONE:

@@ -59,7 +59,13 @@ def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation
         o = _with_others(world, o, memory, policy)
     o = _with_snapshots(world, o, asks, memory)
     o = _with_upkeep(world, o, asks)
+    o = with_hold(world, o) if Ask.HOLD in asks else o
     return _with_assembly(world, o, asks, memory, policy)
+
+
+def with_hold(world: World, o: Observation) -> Observation:
+    """The same observation, and whether an operator holds the cluster at this moment."""
+    return replace(o, hold=ask(world.bucket.hold))
 
 
 def _near(world: World, me: Me, policy: Policy) -> Observation:

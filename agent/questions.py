@@ -14,11 +14,13 @@ import urllib3
 
 from agent.config_cli import load_settings
 from agent.decide import Ask, decide, object_to
+from agent.decide.holding import hold_on
 from agent.decide.objections import veto
 from agent.loop import plan
 from agent.model.cluster import Member, Membership, MemberStatus
 from agent.model.faults import Refused, Unavailable
 from agent.model.generation import GenerationRecord
+from agent.model.hold import Hold
 from agent.model.known import Ignorance, Unknown
 from agent.model.memory import Memory, remember
 from agent.model.observation import Observation
@@ -50,6 +52,8 @@ def plan_lines(planned: Round, policy: Policy) -> Iterator[str]:
     for name, value in describe.evidence(planned.observation).items():
         yield from _labelled(name, _evidence_lines(planned.observation, name, value))
     yield ""
+    hold = hold_on(planned.observation, planned.memory)
+    yield from _labelled("HELD", [str(hold)] if isinstance(hold, Hold) else [])
     yield from _labelled("decision", [f"{type(planned.decided.action).__name__} (rule {planned.decided.rule})"])
     judged = judge(planned, policy)
     recovery = None if judged is None else verdict(judged)
@@ -141,6 +145,8 @@ def status_lines(seen: Mapping[str, Any]) -> Iterator[str]:
     decision, observation = seen.get("decision") or {}, seen.get("observation") or {}
     recovery = seen.get("recovery")
     yield from _labelled("instance", [seen.get("instance", "unknown")])
+    hold = seen.get("hold") or {}
+    yield from _labelled("HELD", [f"by {hold['who']}: {hold['why'] or 'no reason given'}"] if "who" in hold else [])
     yield from _labelled("decision", [f"{decision.get('action', 'none yet')} (rule {decision.get('rule', '-')})"])
     hint = (decision.get("details") or {}).get("hint")
     yield from _reason_lines(decision.get("because", "-"), recovery)

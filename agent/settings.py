@@ -20,7 +20,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-from agent.setting_kinds import PORT, AbsolutePath, Address, Choice, Kind, Listen, Size, Span, Table, Text, Whole, Wrong
+from agent.setting_kinds import (
+    PORT,
+    AbsolutePath,
+    Address,
+    Choice,
+    Kind,
+    Listen,
+    Size,
+    Span,
+    Switch,
+    Table,
+    Text,
+    Whole,
+    Wrong,
+)
 
 DEFAULT_PATH = Path("/etc/etcd-asg-agent/config.toml")
 ENVIRONMENT_PREFIX = "ETCD_ASG_AGENT__"
@@ -203,6 +217,30 @@ class Snapshots:
 
 
 @dataclass(frozen=True, slots=True)
+class Maintenance:
+    """What the agent beside the leader does for etcd's databases while all is well."""
+
+    defragment: bool = setting(
+        Switch(), True, "defragment fragmented members, one at a time, the leader last; each answers nobody meanwhile"
+    )
+    defragment_size: int = setting(
+        Size(1 << 20, 64 << 30), 100 << 20, "a smaller database is left as it is, however fragmented"
+    )
+    defragment_percent: int = setting(
+        Whole(10, 95, "percent"), 50, "how much of a database must be unused; less: members are blocked more often"
+    )
+    after: timedelta = setting(
+        _span("0s", "7d"), timedelta(minutes=5), "for so long nothing must have changed before a member is blocked"
+    )
+    nospace: bool = setting(
+        Switch(),
+        False,
+        "where a database is full: compact up to the newest snapshot, defragment each member, disarm; "
+        "false: call a human",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Every interval, grace period and timeout. The defaults suit one region; each line says what a change costs."""
 
@@ -346,6 +384,7 @@ class Settings:
     discovery: Discovery = field(default_factory=Discovery)
     etcd: Etcd = field(default_factory=Etcd)
     snapshots: Snapshots = field(default_factory=Snapshots)
+    maintenance: Maintenance = field(default_factory=Maintenance)
     timing: Timing = field(default_factory=Timing)
     tls: Tls = field(default_factory=Tls)
     http: Http = field(default_factory=Http)
@@ -389,6 +428,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "storage": Storage,
         "etcd": Etcd,
         "snapshots": Snapshots,
+        "maintenance": Maintenance,
         "timing": Timing,
         "tls": Tls,
         "http": Http,

@@ -250,4 +250,10 @@ def policy(settings: Settings) -> Policy:
         drill_interval=snapshots.drill_interval,
         bump_revision=snapshots.bump_revision,
         metrics_port=settings.etcd.metrics_port,
+        quota_bytes=settings.etcd.quota_backend_bytes,
+        defragment=settings.maintenance.defragment,
+        defragment_size=settings.maintenance.defragment_size,
+        defragment_share=settings.maintenance.defragment_percent / 100,
+        maintenance_after=settings.maintenance.after,
+        nospace=settings.maintenance.nospace,
     )

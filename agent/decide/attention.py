@@ -14,6 +14,7 @@ from agent.decide.recovering import STAY_DOWN
 from agent.decide.snapshotting import is_up_to_date, newest_of, turn_of
 from agent.model.cluster import Membership, MemberStatus, voter_target
 from agent.model.disk import Data, Disk, EtcdRunning, Stage
+from agent.model.known import Unknown
 from agent.model.memory import Memory, is_settled
 from agent.model.observation import Observation
 from agent.model.policy import Policy
@@ -21,6 +22,10 @@ from agent.model.work import Ended, Working
 
 STILL_THERE = timedelta(days=1)
 """Where nothing is written no snapshot is taken; whether the last one still lies there is looked at once a day."""
+
+HOLD_LOOKS = 3
+"""Whether the cluster is held is read anew before each action that a hold would hold back; in between only to be
+shown, in every so many looks at the head."""
 
 SHARE_OF_THE_WAIT = 1 / 50
 """Who has waited for a minute looks every 1.2 s, who has waited for ten looks every 12 s: bounded by the policy."""
@@ -42,6 +47,7 @@ class Ask(StrEnum):
     SNAPSHOTS = "snapshots"
     DRILL = "last_drill"
     ALARMS = "alarms"
+    HOLD = "hold"
 
 
 def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset[Ask]:
@@ -57,6 +63,7 @@ def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset
         Ask.SNAPSHOTS: _snapshots_every(near, memory, policy),
         Ask.DRILL: _drill_every(near, memory, policy),
         Ask.ALARMS: policy.patient_interval if _told_of_alarms(near) else None,
+        Ask.HOLD: _hold_every(memory, policy),
     }
     return frozenset(ask for ask, every in wanted.items() if every is not None and _due(ask, every, near, memory))
 
@@ -106,6 +113,8 @@ def _snapshots_every(near: Observation, memory: Memory, policy: Policy) -> timed
     newest = newest_of(memory.head, memory.snapshots) if memory.head and memory.snapshots else None
     if newest is None or memory.snapshots_read_at is None:
         return policy.patient_interval
+    if policy.nospace and _told_of_alarms(near):
+        return policy.patient_interval  # what is in a snapshot may be compacted away
     if isinstance(near.work, Ended) and near.work.at > memory.snapshots_read_at:
         return timedelta(0)  # what it made is to be seen, and what it made superfluous
     age = timedelta(seconds=newest.age_seconds) + (near.now - memory.snapshots_read_at)
@@ -130,6 +139,12 @@ def _told_of_alarms(near: Observation) -> bool:
     """Beside the leader, and etcd's own Status speaks of a full database."""
     status = near.local
     return near.beside_the_leader and isinstance(status, MemberStatus) and any("NOSPACE" in e for e in status.errors)
+
+
+def _hold_every(memory: Memory, policy: Policy) -> timedelta:
+    if isinstance(memory.hold, Unknown):
+        return policy.patient_interval
+    return HOLD_LOOKS * policy.head_interval if memory.hold is None else policy.patient_trouble_interval
 
 
 def waiting_interval(o: Observation, memory: Memory, policy: Policy) -> timedelta:

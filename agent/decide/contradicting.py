@@ -6,10 +6,13 @@ read as "no cluster yet", a corrupt copy "repaired" over the good one, a foreign
 
 from __future__ import annotations
 
+import re
+
 from agent.decide.situation import Situation, do
 from agent.model.actions import CallHuman, Decision
 from agent.model.cluster import MemberStatus
 from agent.model.generation import GenerationRecord
+from agent.model.ids import MemberId
 from agent.model.known import Ignorance, Unknown
 from agent.model.observation import BucketUnsound
 
@@ -75,10 +78,24 @@ def refuse_a_strange_cluster_id(s: Situation) -> Decision | None:
 
 def refuse_corruption(s: Situation) -> Decision | None:
     """Under a CORRUPT alarm any automatic repair may destroy the good copy."""
-    if isinstance(s.o.local, MemberStatus) and any("CORRUPT" in error for error in s.o.local.errors):
-        hint = "compare HashKV of all members at one revision, keep the majority's data, replace the odd one"
-        return do(CallHuman(hint), "etcd raised a CORRUPT alarm: members' data differ")
-    return None
+    errors = s.o.local.errors if isinstance(s.o.local, MemberStatus) else ()
+    raised = [each for each in errors if "CORRUPT" in each]
+    if not raised:
+        return None
+    hint = "compare HashKV of all members at one revision, keep the majority's data, replace the odd one"
+    accused = ", ".join(sorted({_accused_by(each, s) for each in raised}))
+    return do(CallHuman(hint), f"etcd raised a CORRUPT alarm: members' data differ; it accuses {accused}")
+
+
+def _accused_by(error: str, s: Situation) -> str:
+    """`memberID:123 alarm:CORRUPT`: decimal there, in hex everywhere else; 0 is nobody in particular."""
+    found = re.search(r"memberID:(\d+)", error)
+    if found is None or int(found[1]) == 0:
+        return "no member in particular"
+    member = MemberId(int(found[1]))
+    membership = s.memory.membership if isinstance(s.o.membership, Unknown) else s.o.membership
+    entry = None if membership is None else membership.find(member)
+    return f"member {member}" if entry is None else str(entry)
 
 
 def refuse_a_corrupting_version(s: Situation) -> Decision | None:

@@ -41,6 +41,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from agent.decide.holding import hold_on
 from agent.decide.removing import quorum_survives_without
 from agent.decide.situation import Situation, do, wait
 from agent.model.actions import (
@@ -57,6 +58,7 @@ from agent.model.actions import (
 from agent.model.cluster import Member, Membership, MemberStatus
 from agent.model.disk import Stage
 from agent.model.fleet import Fleet, Transition
+from agent.model.hold import Hold
 from agent.model.known import Unknown
 from agent.model.members import Survey
 from agent.model.snapshot import Manifest, Rescued
@@ -90,11 +92,23 @@ Auto Scaling's shortest timeout, as the heartbeats are."""
 def keep_the_hook(s: Situation) -> Decision | None:
     """Leaving takes longer than a moment: tell Auto Scaling that it goes on."""
     since = s.memory.leaving_since
-    if since is None or Transition.TERMINATING in s.memory.completed:
+    if since is None:
+        return _keep_a_held_launch(s)
+    if Transition.TERMINATING in s.memory.completed:
         return None
     if s.o.now - max(since, s.memory.heartbeat_at or since) < HEARTBEAT_EVERY:
         return None
     return do(HeartbeatHook(), f"this instance has been leaving since {since:%X}, and is not done")
+
+
+def _keep_a_held_launch(s: Situation) -> Decision | None:
+    """Nobody is let in while the cluster is held, and an instance whose launching hook times out is terminated."""
+    hold, last = hold_on(s.o, s.memory), s.memory.heartbeat_at
+    if not s.memory.arriving or not isinstance(hold, Hold) or Transition.LAUNCHING in s.memory.completed:
+        return None
+    if last is not None and s.o.now - last < HEARTBEAT_EVERY:
+        return None
+    return do(HeartbeatHook(Transition.LAUNCHING), f"this instance is not let in yet: {hold}")
 
 
 def leave_what_is_saved(s: Situation) -> Decision | None:

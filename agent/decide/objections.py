@@ -16,23 +16,29 @@ from agent.model.actions import (
     AddLearner,
     BeginTask,
     Blocker,
+    CallHuman,
+    Compact,
     CompleteHook,
     CreateGeneration,
     Decision,
     Disarm,
     ExpireSnapshots,
+    FileReport,
+    HeartbeatHook,
     MembershipChange,
     MoveLeader,
     PromoteMember,
     PutInPlace,
     Quarantine,
     RemoveMember,
+    Rest,
     StampIdentity,
     StartEtcd,
     StopEtcd,
     UpdatePeerUrl,
     Wait,
     WriteClaim,
+    WriteFormed,
 )
 from agent.model.cluster import Alarm, AlarmKind, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdStopped, Identity, Stage
@@ -45,16 +51,23 @@ from agent.model.memory import Memory
 from agent.model.observation import Observation
 from agent.model.snapshot import Manifest, SnapshotName
 from agent.model.spot import SpotAction, SpotNotice
-from agent.model.work import RescueLog
+from agent.model.work import Defragment, Drill, RescueLog, TakeSnapshot
 
-OnTheCluster = MembershipChange | MoveLeader | Disarm
+HARMLESS = (Rest, Wait, CallHuman, FileReport, HeartbeatHook, WriteFormed, ExpireSnapshots, Quarantine)
+"""What an operator's hold does not hold back."""
+
+OnTheCluster = MembershipChange | MoveLeader | Disarm | Compact
 OnThisInstance = StopEtcd | Quarantine | StampIdentity | StartEtcd | PutInPlace | BeginTask
 
 
 def object_to(decision: Decision, o: Observation, memory: Memory) -> tuple[str, ...]:
     """Every reason why this decision must not be carried out; empty for almost all."""
+    return _to_acting_while_held(decision.action, o, memory) or _to_the_action(decision, o, memory)
+
+
+def _to_the_action(decision: Decision, o: Observation, memory: Memory) -> tuple[str, ...]:
     match decision.action:
-        case RemoveMember() | AddLearner() | PromoteMember() | UpdatePeerUrl() | MoveLeader() | Disarm():
+        case RemoveMember() | AddLearner() | PromoteMember() | UpdatePeerUrl() | MoveLeader() | Disarm() | Compact():
             return _to_changing_the_cluster(decision.action, o, memory)
         case CompleteHook(transition=transition):
             return _to_completing(transition, o)
@@ -83,7 +96,9 @@ def _to_changing_the_cluster(action: OnTheCluster, o: Observation, memory: Memor
         case MoveLeader(to=member):
             return _to_moving_the_lead(member, o)
         case Disarm(alarm=alarm):
-            return _to_disarming(alarm, o)
+            return _to_disarming(alarm, o, memory)
+        case Compact(revision=revision):
+            return _to_compacting(revision, o, memory)
         case _:
             assert_never(action)
 
@@ -104,10 +119,43 @@ def _to_changing_this_instance(action: OnThisInstance, o: Observation, memory: M
             return _to_putting_in_place(nonce, o)
         case BeginTask(task=RescueLog()):
             return failing(etcd_has_stopped=isinstance(o.process, EtcdStopped))
+        case BeginTask(task=Defragment() as task):
+            return _to_defragmenting(task, o)
         case BeginTask():
             return ()
         case _:
             assert_never(action)
+
+
+def _to_acting_while_held(action: Action, o: Observation, memory: Memory) -> tuple[str, ...]:
+    """An operator's pause: but for what only looks, keeps or fences, nothing is to happen."""
+    if isinstance(action, HARMLESS) or _keeps_what_is(action, o):
+        return ()
+    said = memory.hold if isinstance(o.hold, Unknown) else o.hold
+    seen = memory.fleet if isinstance(o.fleet, Unknown) else o.fleet
+    tagged = seen is not None and (
+        any(each.hold is not None for each in seen.groups)
+        or any(each.hold is not None for each in seen.instances if each.id == o.me.instance)
+    )
+    return failing(
+        whether_somebody_holds_the_cluster_is_known=not isinstance(said, Unknown),
+        nobody_holds_the_cluster=isinstance(said, Unknown) or said is None,
+        no_tag_holds_it=not tagged,
+    )
+
+
+def _keeps_what_is(action: Action, o: Observation) -> bool:
+    match action:
+        case StartEtcd():
+            return isinstance(o.disk, Disk) and o.disk.data is Data.PRESENT
+        case StampIdentity(identity=identity):
+            return identity.stage in (Stage.MEMBER, Stage.FENCED)
+        case StopEtcd(why=why):
+            return why == "fenced"
+        case BeginTask(task=task):
+            return isinstance(task, Drill) or (isinstance(task, TakeSnapshot) and task.rescued is None)
+        case _:
+            return False
 
 
 def veto(decision: Decision, objections: tuple[str, ...]) -> Decision:
@@ -332,9 +380,37 @@ def _to_expiring(names: tuple[SnapshotName, ...], o: Observation, memory: Memory
     )
 
 
-def _to_disarming(alarm: Alarm, o: Observation) -> tuple[str, ...]:
+def _to_defragmenting(task: Defragment, o: Observation) -> tuple[str, ...]:
+    """Its member answers nobody meanwhile: the others must serve, and a leader must be the last that needs it."""
+    entry = _entry(task.member, o)
+    members = o.membership.members if isinstance(o.membership, Membership) else ()
+    said = [found for each in members if isinstance(found := o.answers.of.get(each.id), MemberStatus)]
     return failing(
-        whoever_raised_it_is_no_member=isinstance(o.membership, Membership) and _entry(alarm.member, o) is None,
+        it_is_a_member_at_this_endpoint=entry is not None and task.endpoint in entry.client_urls,
+        every_member_answers_and_knows_a_leader=len(said) == len(members) and all(each.leader for each in said),
+        nobody_is_catching_up=all(each.committed_index - each.applied_index < 5000 for each in said),
+        nobody_has_to_compare_the_data=not any("CORRUPT" in error for each in said for error in each.errors),
+    )
+
+
+def _to_compacting(revision: int, o: Observation, memory: Memory) -> tuple[str, ...]:
+    """History goes only where it is in the bucket, and on every member's disk is newer data."""
+    members = o.membership.members if isinstance(o.membership, Membership) else ()
+    said = [found for each in members if isinstance(found := o.answers.of.get(each.id), MemberStatus)]
+    sound = [each.name.revision for each in memory.snapshots or () if each.usable]
+    return failing(
+        every_member_has_this_revision=len(said) == len(members) > 0
+        and all(each.revision >= revision for each in said),
+        a_sound_snapshot_has_it=any(each >= revision for each in sound),
+        a_database_is_full=not isinstance(o.alarms, Unknown)
+        and any(each.kind is AlarmKind.NOSPACE and _entry(each.member, o) for each in o.alarms),
+    )
+
+
+def _to_disarming(alarm: Alarm, o: Observation, memory: Memory) -> tuple[str, ...]:
+    gone = isinstance(o.membership, Membership) and _entry(alarm.member, o) is None
+    return failing(
+        whoever_raised_it_is_no_member_or_room_was_made=gone or memory.compacted is not None,
         nobody_has_to_compare_the_data=alarm.kind is not AlarmKind.CORRUPT,
     )
 

@@ -12,6 +12,7 @@ from agent.decide import (
     founding,
     joining,
     leaving,
+    maintaining,
     promoting,
     recovering,
     removing,
@@ -21,6 +22,7 @@ from agent.decide import (
     settling,
     snapshotting,
 )
+from agent.decide.holding import hold_on, in_spite_of
 from agent.decide.situation import Situation, wait
 from agent.model.actions import Blocker, Decision
 from agent.model.known import Unknown
@@ -80,6 +82,8 @@ RULES: tuple[Rule, ...] = (
     Rule("take-snapshot", snapshotting.take_snapshot),
     Rule("expire-snapshots", snapshotting.expire_snapshots),
     Rule("drill", snapshotting.drill),
+    Rule("make-room", maintaining.make_room),
+    Rule("defragment", maintaining.defragment),
     Rule("rest", resting.rest),
 )
 
@@ -102,4 +106,6 @@ def decide(o: Observation, memory: Memory, policy: Policy) -> Decision:
         because = f"our own {' and '.join(f'{name} is {each}' for name, each in unread.items())}"
         return replace(wait(Blocker.IGNORANCE, because), rule=UNSEEN)
     judged = ((rule, rule.judge(situation)) for rule in RULES)  # one after another, until one speaks
-    return next(replace(decision, rule=rule.name) for rule, decision in judged if decision is not None)
+    spoken = (replace(decision, rule=rule.name) for rule, decision in judged if decision is not None)
+    hold = hold_on(o, memory)
+    return next(spoken) if hold is None else in_spite_of(hold, spoken, situation.disk)

@@ -30,6 +30,8 @@ class Blocker(StrEnum):
     RESCUE = "rescue"  # a survivor's log, or the newest snapshot, to be made ready for the next generation
     RESTORE = "restore"  # this instance's data directory to be made from the generation's seed
     LEAVING = "leaving"  # the instance is being terminated: it joins nothing any more
+    HOLD = "hold"  # the operator to release the cluster
+    MAINTENANCE = "maintenance"  # every member to be well, before one of them is blocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,9 @@ class CompleteHook:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatHook:
-    """Keep the terminating hook of this instance from timing out."""
+    """Keep a hook of this instance from timing out."""
+
+    transition: Transition = Transition.TERMINATING
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +213,13 @@ class Disarm:
     alarm: Alarm
 
 
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """Drop the history before this revision, on every member; what is current stays."""
+
+    revision: int
+
+
 Idle = Rest | Wait | CallHuman
 Action = (
     Idle
@@ -217,6 +228,7 @@ Action = (
     | MarkBad
     | ExpireSnapshots
     | Disarm
+    | Compact
     | FileReport
     | CreateGeneration
     | WriteClaim

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from agent.model.hold import Hold
 from agent.model.ids import InstanceId
 
 
@@ -48,6 +49,7 @@ class Instance:
     zone: str
     group: str | None = None  # the Auto Scaling group's name
     lifecycle: str | None = None  # Auto Scaling's LifecycleState, e.g. `InService`, `Pending:Wait`
+    hold: Hold | None = None  # by a tag of its own: this instance's agent alone pauses
 
     @property
     def live(self) -> bool:
@@ -70,6 +72,7 @@ class Group:
 
     name: str
     desired_capacity: int
+    hold: Hold | None = None  # by a tag of the group
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from agent.model.actions import (
     BeginTask,
     CallHuman,
+    Compact,
     CompleteHook,
     Decision,
     ExpireSnapshots,
@@ -30,13 +31,14 @@ from agent.model.cluster import Answers, Membership, MemberStatus
 from agent.model.disk import EtcdRunning, EtcdStopped, Stage
 from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Formed, GenerationRecord, Report
+from agent.model.hold import Hold
 from agent.model.ids import GenerationNumber, InstanceId, MemberId
 from agent.model.known import NOT_ASKED, Unknown
 from agent.model.observation import BucketVerdict, Observation
 from agent.model.policy import Policy
 from agent.model.snapshot import DrillRecord, Listed, Manifest, Rescued
 from agent.model.spot import SpotNotice
-from agent.model.work import Drill, Ended, RescueLog, TakeSnapshot
+from agent.model.work import Defragment, Drill, Ended, RescueLog, TakeSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,11 @@ class Memory:
     spot: SpotNotice | None = None  # as last heard
     spot_since: datetime | None = None  # since when EC2 has been telling that it takes this instance back
     handed_over_at: datetime | None = None  # when we last gave the lead away
+    hold: Hold | Unknown | None = NOT_ASKED
+    """By the bucket's last answer, however old; Unknown: there never was one."""
+    compacted: int | None = None  # up to which revision, by this agent
+    defragmented: Mapping[MemberId, datetime] = field(default_factory=dict)
+    """When this agent last had each member defragmented, whatever became of it; since it last compacted, if it did."""
     failures: int = 0  # of tasks in a row
     work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
@@ -118,6 +125,9 @@ FIELDS = tuple(each.name for each in fields(Observation))
 
 SHORT_LIFE_SECONDS = 30
 
+DEFRAGMENTED_LATELY = timedelta(hours=1)
+"""A database that is fragmented again so soon is written anew all the time: defragmenting it is in vain."""
+
 PROVEN_LOST = "recover"
 """The rule that speaks only where the generation is proven lost."""
 
@@ -134,6 +144,7 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     memory = _remember_loss(memory, o)
     memory = _remember_snapshots(memory, o)
     memory = _remember_spot(memory, o)
+    memory = remember_hold(memory, o)
     return replace(
         memory,
         asked_at=_asked_at(memory, o),
@@ -162,8 +173,8 @@ def _begin_anew(memory: Memory) -> Memory:
 
 
 def forget_asking(memory: Memory) -> Memory:
-    """After an effect the world is another one: everything but the fleet is worth asking for again."""
-    kept = {name: when for name, when in memory.asked_at.items() if name in ("fleet", "bucket")}
+    """After an effect the world is another one: everything but fleet and hold is worth asking for again."""
+    kept = {name: when for name, when in memory.asked_at.items() if name in ("fleet", "bucket", "hold")}
     return replace(memory, asked_at=kept)
 
 
@@ -191,6 +202,8 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
         return memory  # nothing has changed yet
     if isinstance(decision.action, CompleteHook):
         return replace(memory, completed={**memory.completed, decision.action.transition: now}) if done else memory
+    if isinstance(decision.action, Compact) and done:
+        return replace(memory, compacted=decision.action.revision, defragmented={})
     if isinstance(decision.action, ExpireSnapshots):
         return memory  # what was not deleted is seen by the next listing, and that is soon enough
     if isinstance(decision.action, FileReport):
@@ -335,6 +348,8 @@ def _remember_work(memory: Memory, work: Ended) -> Memory:
     if work.at == memory.work_ended_at:
         return memory
     memory = replace(memory, failures=0 if work.trouble is None else memory.failures + 1, work_ended_at=work.at)
+    if isinstance(work.task, Defragment):
+        return replace(memory, defragmented={**memory.defragmented, work.task.member: work.at})
     if work.trouble is None or not work.final:
         return memory
     match work.task:
@@ -344,6 +359,16 @@ def _remember_work(memory: Memory, work: Ended) -> Memory:
             return replace(memory, last_drill_at=work.at)
         case _:
             return memory
+
+
+def remember_hold(memory: Memory, o: Observation) -> Memory:
+    """The last answer stays until there is another."""
+    if o.hold == NOT_ASKED:
+        return memory
+    asked_at = {**memory.asked_at, "hold": o.now}
+    if isinstance(o.hold, Unknown) and not isinstance(memory.hold, Unknown):
+        return replace(memory, asked_at=asked_at)
+    return replace(memory, asked_at=asked_at, hold=o.hold)
 
 
 def _progress(before: Progress | None, status: MemberStatus | Unknown | None, now: datetime) -> Progress:

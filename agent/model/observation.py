@@ -13,6 +13,7 @@ from agent.model.cluster import Alarm, Answers, Membership, MemberStatus
 from agent.model.disk import Disk, EtcdProcess
 from agent.model.fleet import Fleet
 from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord
+from agent.model.hold import Hold
 from agent.model.ids import InstanceId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.members import Damaged, MemberEntry, Survey
@@ -80,6 +81,7 @@ class Observation:
     lifecycle_target: str | Unknown | None = NOT_ASKED  # IMDS target-lifecycle-state
     spot: SpotNotice | Unknown | None = NOT_ASKED  # None: EC2 leaves this instance alone
     rebalance: datetime | Unknown | None = NOT_ASKED  # since when EC2 recommends to replace this spot instance
+    hold: Hold | Unknown | None = NOT_ASKED  # `hold.json`; None: nobody holds the cluster
 
     @property
     def beside_the_leader(self) -> bool:

@@ -38,6 +38,12 @@ class Policy:
     drill_interval: timedelta = timedelta(days=1)  # 0: never
     bump_revision: int = 1_000_000_000  # added to revisions at a restore, so that watchers notice; 0: not at all
     metrics_port: int = 2381
+    quota_bytes: int = 2 << 30  # etcd's --quota-backend-bytes
+    defragment: bool = True
+    defragment_size: int = 100 << 20  # bytes; a smaller database is left as it is
+    defragment_share: float = 0.5  # of it that is not in use
+    maintenance_after: timedelta = timedelta(minutes=5)  # without any change
+    nospace: bool = False  # compact, defragment and disarm where a database is full
 
     def client_url(self, private_ip: str) -> ClientUrl:
         """Where the etcd of the instance with this address answers clients."""

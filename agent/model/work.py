@@ -1,8 +1,9 @@
 """Work that outlasts a round: what it is, and how far it came. One piece at a time, on a thread of its own.
 
-A task never touches etcd's data directory or the identity: it reads, it writes below `scratch/`, and it writes
-snapshots to the bucket. What it has prepared is put in place by an action of its own, which the rules decide
-on what they see then. So an agent may die, or be fenced, in the middle of any task: nothing was changed.
+A task never touches etcd's data directory or the identity: it reads, it writes below `scratch/`, it writes
+snapshots to the bucket, and it asks etcd for what takes etcd long. What it has prepared is put in place by an
+action of its own, which the rules decide on what they see then. So an agent may die, or be fenced, in the middle of
+any task: nothing was changed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agent.model.generation import Seed
-from agent.model.ids import GenerationNumber, InstanceId, Nonce, PeerUrl
+from agent.model.ids import ClientUrl, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import Unknown
 from agent.model.snapshot import Manifest, Origin, Rescued, SnapshotName
 
@@ -59,7 +60,15 @@ class Drill:
     name: SnapshotName
 
 
-Task = TakeSnapshot | RescueLog | FetchSeed | RestoreSeed | Drill
+@dataclass(frozen=True, slots=True)
+class Defragment:
+    """Have this member's etcd rewrite its database to what is in use; it answers nobody meanwhile."""
+
+    member: MemberId
+    endpoint: ClientUrl
+
+
+Task = TakeSnapshot | RescueLog | FetchSeed | RestoreSeed | Drill | Defragment
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from agent.decide.holding import hold_on
 from agent.decide.loss import Lost, NotProven
 from agent.model.actions import Decision
 from agent.model.known import Ignorance, Unknown
@@ -70,6 +71,12 @@ def in_a_line(played: Round) -> str:
     return without_secrets(f"{type(said.action).__name__}, by {said.rule}: {said.because}")
 
 
+def hold(played: Round) -> Any:
+    """The operator's pause, as this agent last knew of it; None: there is none."""
+    found = hold_on(played.observation, played.memory)
+    return {"unknown": plain(found)} if isinstance(found, Unknown) else plain(found)
+
+
 def whole_round(played: Round, judged: Lost | NotProven | None) -> dict[str, Any]:
     """Evidence, decision, objections and outcome of a round; and of a lost quorum, what its recovery waits for."""
     recovery = (
@@ -78,6 +85,7 @@ def whole_round(played: Round, judged: Lost | NotProven | None) -> dict[str, Any
     return {
         "instance": played.observation.me.instance,
         "at": plain(played.observation.now),
+        "hold": hold(played),
         "decision": decision(played.decision),
         "decided": decision(played.decided),
         "objections": list(played.objections),

@@ -103,6 +103,7 @@ class Metrics:
         self._needs_human = gauge(
             "needs_human", "1 while facts contradict each other and the agent has stopped acting: somebody has to look."
         )
+        self._hold = gauge("hold", "1 while an operator holds the cluster or this instance, else 0.")
         self._vetoes = counter("vetoes_total", "Decisions that the independent second look refused.")
         self._actions = counter("actions_total", "Changes to the world by what became of them.", "action", "outcome")
         self._unknown = counter(
@@ -151,6 +152,7 @@ class Metrics:
     def _start_at_zero(self) -> None:
         """Alerts and rates need a series to be there before its first event."""
         self.observed()
+        self.held(None)
         self.listed(newest=None, states=None)
         self.working(None)
         self.drilled(at=None, seconds=None, result=None)
@@ -262,6 +264,10 @@ class Metrics:
         for each in (*CAUSES, OTHER):
             found = None if cause is None else _bounded(cause, CAUSES)
             self._cause.labels(each).set(_known(None if found is None else each == found))
+
+    def held(self, held: bool | None) -> None:
+        """Whether an operator's pause is on. None: nobody here has been told."""
+        self._hold.set(_known(held))
 
     def vetoed(self) -> None:
         """The second look refused what the rules decided."""

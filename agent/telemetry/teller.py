@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from agent.decide.holding import hold_on
 from agent.decide.loss import Blocked, Lost, NotProven
 from agent.decide.snapshotting import newest_of
 from agent.model.actions import CallHuman, Decision, FileReport, Outcome, Rest, Wait
 from agent.model.cluster import Membership, MemberStatus, quorum_of
 from agent.model.disk import Disk
 from agent.model.generation import FiledReport, GenerationRecord, Report
-from agent.model.known import Unknown
+from agent.model.hold import Hold
+from agent.model.known import NOT_ASKED, Unknown
 from agent.model.memory import Memory
 from agent.model.observation import Observation
 from agent.model.policy import Policy
@@ -57,6 +59,7 @@ class Teller:
         self._reported: Report | None = None
         self._unknown: dict[str, Unknown] = {}
         self._ended: Ended | None = None
+        self._hold: Hold | Unknown | None = NOT_ASKED
         self._judged: Lost | NotProven | None = None  # lately; None: a quorum answers
         self._head: GenerationRecord | None = None  # that this is about
 
@@ -64,6 +67,7 @@ class Teller:
         """Log, count and keep one round."""
         self._last = played
         self._log_ignorance(played.observation)
+        self._tell_of_hold(hold_on(played.observation, played.memory))
         self._log_decision(played)
         self._tell_of_work(played.observation.work)
         self._tell_of_recovery(played)
@@ -101,6 +105,15 @@ class Teller:
         for name in told:
             log.info("can tell again", extra=facts(what=name))
         self._unknown = {name: why for name, why in {**self._unknown, **unknown}.items() if name not in told}
+
+    def _tell_of_hold(self, hold: Hold | Unknown | None) -> None:
+        """A line where it begins, where it is another, and where it ends."""
+        if isinstance(hold, Hold) and hold != self._hold:
+            log.warning("held", extra=facts(who=hold.who, since=hold.since, why=hold.why))
+        elif hold is None and isinstance(self._hold, Hold):
+            log.info("the hold is off", extra=facts(was=str(self._hold)))
+        self._hold = hold
+        self._metrics.held(None if isinstance(hold, Unknown) else hold is not None)
 
     def _log_decision(self, played: Round) -> None:
         decision, result = played.decision, played.result

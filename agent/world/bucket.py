@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 from agent.model.faults import Unavailable
 from agent.model.generation import FIRST, Claim, Exclusion, FiledReport, Formed, GenerationRecord, Report
+from agent.model.hold import Hold, released
 from agent.model.ids import GenerationNumber, InstanceId
 from agent.model.known import Ignorance
 from agent.model.observation import BucketSound, BucketUnsound, BucketVerdict
@@ -25,6 +27,7 @@ from agent.world.bucket_lifecycle import expiring_rule
 from agent.world.objects import Objects
 
 RECORD = re.compile(r"(\d{6,})\.json")
+HOLD = "hold.json"
 AT_ONCE = 8
 """Reports read at the same time; a fleet has rarely more instances."""
 
@@ -175,6 +178,17 @@ class S3Bucket:
         snapshot_listing.file_drill(self._objects, record)
 
     # ---- an operator's word ----------------------------------------------------------------------------------------
+
+    def hold(self) -> Hold | None:
+        answer = self._objects.get(HOLD)
+        return None if answer is None else Hold.from_json(answer["Body"].decode(errors="replace"))
+
+    def put_on_hold(self, hold: Hold) -> None:
+        self._objects.put(HOLD, hold.to_json(), once=False)
+
+    def release(self, who: str, why: str, when: datetime) -> None:
+        """Nothing is deleted: who released it stays on record."""
+        self._objects.put(HOLD, released(who, why, when), once=False)
 
     def exclusions(self, generation: GenerationNumber) -> tuple[Exclusion, ...]:
         found = (self._exclusion(key) for key in self._objects.keys(_excluded(generation)) if key.endswith(".json"))

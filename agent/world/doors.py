@@ -17,6 +17,7 @@ from agent.model.cluster import Alarm, Membership, MemberStatus
 from agent.model.disk import Disk, EtcdProcess, Identity
 from agent.model.fleet import Fleet, Transition
 from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord, Report
+from agent.model.hold import Hold
 from agent.model.ids import ClientUrl, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import Unknown
 from agent.model.members import Damaged, MemberEntry, Survey
@@ -77,8 +78,8 @@ class Cloud(Protocol):
         over already, is no error."""
         ...
 
-    def heartbeat_hook(self) -> None:
-        """RecordLifecycleActionHeartbeat for every terminating hook of our group. None is no error."""
+    def heartbeat_hook(self, transition: Transition) -> None:
+        """RecordLifecycleActionHeartbeat for every hook of our group that holds up this transition, if any."""
         ...
 
 
@@ -135,6 +136,10 @@ class Bucket(Protocol):
         """The newest, with its age. None: there never was one."""
         ...
 
+    def hold(self) -> Hold | None:
+        """`hold.json`; None: there is none, or it was released. One that makes no sense holds."""
+        ...
+
     def exclusions(self, generation: GenerationNumber) -> tuple[Exclusion, ...]:
         """The instances that an operator has written off for this generation."""
         ...
@@ -170,6 +175,14 @@ class Etcd(Protocol):
         ...
 
     def disarm(self, endpoint: ClientUrl, alarm: Alarm) -> None: ...
+
+    def compact(self, endpoint: ClientUrl, revision: int) -> None:
+        """Drop the history before this revision, and wait until it is gone. Done already is done."""
+        ...
+
+    def defragment(self, endpoint: ClientUrl) -> None:
+        """Of this one member, which answers nobody meanwhile. Returns when it is over, which may take minutes."""
+        ...
 
     def add_learner(self, endpoint: ClientUrl, peer_url: PeerUrl) -> MemberId: ...
 

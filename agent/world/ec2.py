@@ -18,6 +18,7 @@ from typing import Any
 
 from agent.model.faults import Refused, Unavailable
 from agent.model.fleet import Fleet, Group, Instance, InstanceState, Transition
+from agent.model.hold import TAG, from_tag
 from agent.model.ids import InstanceId
 from agent.model.known import Ignorance
 from agent.world.aws import Aws
@@ -84,8 +85,8 @@ class Ec2Cloud:
                     Asked("autoscaling", "CompleteLifecycleAction"), **where, LifecycleActionResult="CONTINUE"
                 )
 
-    def heartbeat_hook(self) -> None:
-        for where in self._hooks(Transition.TERMINATING):
+    def heartbeat_hook(self, transition: Transition) -> None:
+        for where in self._hooks(transition):
             with _unless_over():
                 self._aws.call(Asked("autoscaling", "RecordLifecycleActionHeartbeat"), **where)
 
@@ -171,7 +172,7 @@ class Ec2Cloud:
         for name, group in raw.items():
             if group.get("WarmPoolConfiguration"):  # its instances are in no other list
                 lifecycle.update(self._warm_pool(name))
-        groups = tuple(Group(name, int(group["DesiredCapacity"])) for name, group in sorted(raw.items()))
+        groups = tuple(_group(name, group) for name, group in sorted(raw.items()))
         return Groups(groups, lifecycle, live)
 
     def _described_groups(self, which: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
@@ -229,8 +230,16 @@ def _unless_over() -> Iterator[None]:
             raise
 
 
+def _group(name: str, raw: Mapping[str, Any]) -> Group:
+    return Group(name, int(raw["DesiredCapacity"]), from_tag(_tags(raw).get(TAG), f"group {name}"))
+
+
+def _tags(raw: Mapping[str, Any]) -> dict[str, str]:
+    return {each["Key"]: each.get("Value", "") for each in raw.get("Tags", ()) if "Key" in each}
+
+
 def _instance(raw: Mapping[str, Any]) -> Instance:
-    tags = {each.get("Key"): each.get("Value") for each in raw.get("Tags", ())}
+    tags = _tags(raw)
     try:
         launched_at: datetime = raw["LaunchTime"]
         return Instance(
@@ -240,6 +249,7 @@ def _instance(raw: Mapping[str, Any]) -> Instance:
             private_ip=raw.get("PrivateIpAddress") or None,
             zone=raw["Placement"]["AvailabilityZone"],
             group=tags.get(GROUP_TAG),
+            hold=from_tag(tags.get(TAG), str(raw["InstanceId"])),
         )
     except (KeyError, TypeError, ValueError) as error:
         said = f"EC2 describes {raw.get('InstanceId', 'an instance')} in a way that makes no sense: {error!r}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from agent.model.faults import Trouble
 from agent.model.ids import GenerationNumber
 from agent.model.snapshot import Manifest, Origin, Rescued, SnapshotName
-from agent.model.work import Drill, FetchSeed, RescueLog, RestoreSeed, TakeSnapshot, Task
+from agent.model.work import Defragment, Drill, FetchSeed, RescueLog, RestoreSeed, TakeSnapshot, Task
 from agent.world.bucket import S3Bucket
 from agent.world.disk import DataRoot
 from agent.world.doors import Clock
@@ -48,6 +48,7 @@ class Errands:
     ) -> None:
         self._place = place
         self._store = store
+        self._etcd = etcd
         self._root = root
         self._taking = Taking(place, clock, store, etcd, root)
         self._drills = Drills(place, bucket, store, etcd, root)
@@ -69,6 +70,9 @@ class Errands:
                 return None
             case Drill(name=name):
                 return self.drill(name, on_bytes)
+            case Defragment(endpoint=endpoint):
+                self._etcd.defragment(endpoint)
+                return None
 
     def _sweep(self) -> None:
         """What broken-off tasks and uploads have left, while all is well and nothing of it is wanted.

@@ -97,6 +97,8 @@ class Link:
         self.alarm: Method[Any, Any] = Method("Alarm", maintenance.Alarm)
         self.move_leader: Method[Any, Any] = Method("MoveLeader", maintenance.MoveLeader)
         self.hash_kv: Method[Any, Any] = Method("HashKV", maintenance.HashKV)
+        self.compact: Method[Any, Any] = Method("Compact", kv.Compact)
+        self.defragment: Method[Any, Any] = Method("Defragment", maintenance.Defragment)
         # ours, for what its messages leave out
         self.status = self._own("Maintenance/Status", wire.StatusRequest, wire.StatusResponse)
         self.member_list = self._own("Cluster/MemberList", wire.MemberListRequest, wire.MemberListResponse)

@@ -17,6 +17,7 @@ import pytest
 
 from agent.model.faults import Refused, Unavailable
 from agent.model.generation import Cause, Claim, Exclusion, Formed, GenerationRecord, Holding, Report, Seed
+from agent.model.hold import Hold
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import Ignorance
 from agent.model.observation import BucketSound, BucketUnsound
@@ -667,3 +668,19 @@ def test_every_call_is_counted_with_its_time(bucket: Bucket, cluster: str) -> No
         ("s3", "GetObject", "ok"),
     ]
     assert all(0 < call[3] < 5 for call in calls)
+
+
+def test_a_hold_is_written_taken_over_and_released_and_stays_on_record(aws: Aws, cluster: str) -> None:
+    door = S3Bucket(aws, REAL, "etcd", cluster)
+    now = datetime(2026, 11, 22, 7, tzinfo=UTC)
+    for who in ("anna", "bert"):
+        door.put_on_hold(Hold(who, "we move the volumes", now))
+        assert door.hold() == Hold(who, "we move the volumes", now)
+    door.release("carla", "done", now)
+    assert door.hold() is None
+    assert b"carla" in s3().get_object(Bucket=REAL, Key=f"etcd/{cluster}/hold.json")["Body"].read()
+
+
+def test_a_hold_in_no_encoding_holds(bucket: Bucket, cluster: str) -> None:
+    place(cluster, "hold.json", b"\xff\xfe")
+    assert bucket.hold() is not None

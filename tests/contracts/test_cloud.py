@@ -16,6 +16,7 @@ import pytest
 
 from agent.model.faults import Refused, Unavailable
 from agent.model.fleet import Fleet, Group, InstanceState, Transition
+from agent.model.hold import TAG
 from agent.model.ids import InstanceId
 from agent.model.known import Ignorance
 from agent.world.aws import Aws
@@ -117,6 +118,22 @@ def test_instances_and_groups_are_found_by_tag(ground: Ground) -> None:
     assert one.zone.startswith(REGION)
     assert one.launched_at.tzinfo is UTC
     assert datetime.now(UTC) - one.launched_at < timedelta(minutes=5)
+
+
+def test_a_tag_of_the_group_or_of_an_instance_holds(ground: Ground) -> None:
+    one, other = ground.group("a", 2)
+    name = f"{ground.tag}-a"
+    tag = {"ResourceId": name, "ResourceType": "auto-scaling-group", "PropagateAtLaunch": False}
+    asg().create_or_update_tags(Tags=[{**tag, "Key": TAG, "Value": "we move the volumes"}])
+    ec2().create_tags(Resources=[other], Tags=[{"Key": TAG, "Value": "its disk is odd"}])
+    fleet = ground.door(one).fleet(NOBODY, True)
+    assert [each.hold and each.hold.why for each in fleet.groups] == ["we move the volumes"]
+    assert {each.id: each.hold and each.hold.why for each in fleet.instances} == {one: None, other: "its disk is odd"}
+    asg().delete_tags(Tags=[{**tag, "Key": TAG}])
+    ec2().create_tags(Resources=[other], Tags=[{"Key": TAG, "Value": "off"}])
+    after = ground.door(one).fleet(NOBODY, True)
+    assert [each.hold for each in after.groups] == [None]
+    assert [each.hold for each in after.instances] == [None, None]
 
 
 def test_several_groups_are_one_fleet(ground: Ground) -> None:
@@ -508,7 +525,7 @@ def test_the_hook_of_one_transition_is_completed(ground: Ground, transition: Tra
 def test_the_terminating_hook_is_kept(ground: Ground) -> None:
     door = with_hooks(ground)
     ground.gateway.spoil(f"{BEAT}.*LifecycleHookName=terminating", 200, answered(BEAT[7:]))
-    door.heartbeat_hook()
+    door.heartbeat_hook(Transition.TERMINATING)
     assert operations() == ["DescribeInstances", "DescribeLifecycleHooks", "RecordLifecycleActionHeartbeat"]
 
 
@@ -521,7 +538,7 @@ def test_a_hook_that_is_over_is_no_error(ground: Ground) -> None:
     for action in (LET_GO, BEAT):
         ground.gateway.spoil(action, 400, over)
     door.complete_hook(Transition.TERMINATING)
-    door.heartbeat_hook()
+    door.heartbeat_hook(Transition.TERMINATING)
 
 
 def test_a_group_without_hooks_and_an_instance_without_a_group_have_nothing_to_complete(ground: Ground) -> None:
@@ -530,7 +547,7 @@ def test_a_group_without_hooks_and_an_instance_without_a_group_have_nothing_to_c
     alone = ec2().run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     for door in (ground.door(me), ground.door(InstanceId(alone))):
         door.complete_hook(Transition.TERMINATING)
-        door.heartbeat_hook()
+        door.heartbeat_hook(Transition.TERMINATING)
         assert not {"CompleteLifecycleAction", "RecordLifecycleActionHeartbeat"} & set(operations())
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -579,6 +579,43 @@ def test_alarms_are_listed_by_whoever_raised_them_and_taken_back(door: Etcd, sin
         door.disarm(endpoint, alarm)
         door.disarm(endpoint, alarm)
     assert door.alarms(endpoint) == ()
+
+
+# ---- room ---------------------------------------------------------------------------------------------------------
+
+
+def test_history_is_compacted_and_a_defragmented_database_is_what_is_in_use(
+    door: EtcdDoor, single: Cluster, heard: Heard
+) -> None:
+    endpoint = single.servers[0].client_url
+    for _ in range(3):
+        put(endpoint, [f"k{number}" for number in range(20)], b"x" * 100_000)
+    wait_until(lambda: door.status(endpoint).db_size_bytes > 6_000_000, 5, "nothing was stored")
+    full = door.status(endpoint)
+    door.compact(endpoint, full.revision)
+    door.compact(endpoint, full.revision)
+    with pytest.raises(Refused, match="future revision"):
+        door.compact(endpoint, full.revision + 1)
+    wait_until(lambda: is_freed(door, endpoint), 10, "nothing was freed")
+    assert door.status(endpoint).db_size_bytes >= full.db_size_bytes, "the disk has nothing of it yet"
+    door.defragment(endpoint)
+    after = door.status(endpoint)
+    assert after.db_size_bytes < 4_000_000
+    assert door.count_keys(endpoint, 0) == 20
+    assert {("Compact", "ok"), ("Compact", "refused"), ("Defragment", "ok")} <= set(heard.calls)
+
+
+def is_freed(door: Etcd, endpoint: ClientUrl) -> bool:
+    """etcd 3.4 counts only when it writes."""
+    put(endpoint, ["k0"])
+    return door.status(endpoint).db_size_in_use_bytes < 3_000_000
+
+
+def test_whoever_does_not_answer_is_not_known_to_be_defragmented(heard: Heard) -> None:
+    impatient = EtcdDoor(deadlines=replace(DEADLINES, defragment=timedelta(seconds=0.5)), on_call=heard)
+    with pytest.raises(Unavailable):
+        impatient.defragment(NOBODY)
+    impatient.close()
 
 
 # ---- one member's own word, and its data ---------------------------------------------------------------------------

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import pytest
 
 from agent.model.faults import Refused, Unavailable
 from agent.model.generation import Claim
+from agent.model.hold import Hold, released
 from agent.model.ids import ClusterId, Nonce
 from agent.model.known import Ignorance
 from agent.model.observation import BucketSound
@@ -456,3 +457,26 @@ def test_the_last_drill_is_told_with_its_age(ground: Ground) -> None:
     assert found is not None
     assert 0 <= found.age_seconds < 10
     assert replace(found, age_seconds=0.0) == replace(passed, age_seconds=0.0)
+
+
+# ---- the operator's hold -------------------------------------------------------------------------------------------
+
+
+def test_nobody_holds_what_has_no_word_or_was_released(ground: Ground) -> None:
+    assert ground.door.hold() is None
+    ground.place("hold.json", released("anna", "done", datetime(2026, 1, 1, tzinfo=UTC)))
+    assert ground.door.hold() is None
+
+
+def test_a_hold_is_read_by_everybody(ground: Ground) -> None:
+    word = Hold("anna", "we move the volumes", datetime(2026, 1, 1, tzinfo=UTC))
+    ground.place("hold.json", word.to_json())
+    assert ground.door.hold() == ground.another.hold() == word
+
+
+def test_a_hold_that_makes_no_sense_holds_and_one_that_cannot_be_read_is_unknown(ground: Ground) -> None:
+    ground.place("hold.json", "please stop")
+    assert ground.door.hold() is not None
+    ground.go_down()
+    with pytest.raises(Unavailable):
+        ground.door.hold()

@@ -416,6 +416,18 @@ def test_alarms_are_raised_told_and_taken_back(three: Ground) -> None:
     assert three.door.status(asked.client_url).errors == ()
 
 
+def test_history_is_dropped_once_and_a_database_is_defragmented(three: Ground) -> None:
+    asked = three.places[0].client_url
+    revision = three.door.status(asked).revision
+    three.door.compact(asked, revision)
+    three.door.compact(asked, revision)
+    refused(lambda: three.door.compact(asked, revision + 1_000_000), "future revision")
+    three.door.defragment(asked)
+    after = three.door.status(asked)
+    assert 0 < after.db_size_in_use_bytes <= after.db_size_bytes < after.db_size_in_use_bytes + 1_000_000
+    assert after.leader is not None
+
+
 # ---- without one, without two
 
 

@@ -297,6 +297,7 @@ def a_healthy_three(seen_by: InstanceId = A) -> Example:
         lifecycle_target="InService",
     )
     memory = Memory(
+        hold=None,  # that is what the bucket said when it was last asked
         head=record(A, B, C),
         formed=formed(A, B, C),
         fleet=listed,
@@ -420,7 +421,9 @@ def before_the_first_generation(name: InstanceId = A, *reported: InstanceId) -> 
         snapshots=(),
         lifecycle_target="InService",
     )
-    memory = Memory(fleet=listed, fleet_read_at=NOW, groups_read_at=NOW, bucket=BucketSound(), assembling_since=NOW)
+    memory = Memory(
+        fleet=listed, fleet_read_at=NOW, groups_read_at=NOW, bucket=BucketSound(), assembling_since=NOW, hold=None
+    )
     return Example(o, memory)
 
 

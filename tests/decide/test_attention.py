@@ -103,8 +103,8 @@ def test_and_less_often_the_longer_it_is_silent() -> None:
 
 def test_at_first_everything_is_asked_that_is_not_at_hand() -> None:
     """But for the others, while our own etcd lists them."""
-    first = a_healthy_three().remembering(bucket=None, head=None, snapshots=None)
-    assert asked(first, None) == {Ask.HEAD, Ask.BUCKET, Ask.FLEET, Ask.SNAPSHOTS}
+    first = a_healthy_three().remembering(bucket=None, head=None, snapshots=None, hold=NOT_ASKED)
+    assert asked(first, None) == {Ask.HEAD, Ask.BUCKET, Ask.FLEET, Ask.SNAPSHOTS, Ask.HOLD}
 
 
 def test_a_bucket_that_was_judged_is_not_judged_again() -> None:

@@ -102,6 +102,18 @@ def test_under_a_corrupt_alarm_nothing_is_repaired() -> None:
     calls_a_human(a_healthy_three().seeing(local=alarmed), "corruption")
 
 
+@pytest.mark.parametrize(
+    ("member", "accused"),
+    [(f"{0xB}", "i-b (b)"), (f"{0xBAD}", "member bad"), ("0", "no member in particular"), ("?", "no member in part")],
+)
+def test_whom_the_alarm_accuses_is_named_as_people_know_it(member: str, accused: str) -> None:
+    alarmed = replace(status(A), errors=(f"memberID:{member} alarm:CORRUPT ",))
+    for example in (a_healthy_three(), a_healthy_three().seeing(membership=TIMEOUT)):
+        assert accused in example.seeing(local=alarmed).carried_out.because
+    unlisted = a_healthy_three().seeing(local=alarmed, membership=TIMEOUT).remembering(membership=None)
+    assert "it accuses" in unlisted.carried_out.because
+
+
 def test_another_alarm_is_not_corruption() -> None:
     assert a_healthy_three().seeing(local=replace(status(A), errors=("alarm:NOSPACE",))).action == Rest()
 

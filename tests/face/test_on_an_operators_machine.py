@@ -242,3 +242,17 @@ def test_what_plain_etcd_saved_begins_a_generation(
     assert desk.run("snapshot", "list", "--json") == 0
     (row,) = json.loads(capsys.readouterr().out.partition("\n")[2])["snapshots"]
     assert (row["revision"], row["seed_of_head"], row["recovery_would_use"]) == (revision, True, True)
+
+
+def test_a_cluster_is_held_shown_and_released(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert desk.run("hold", "on") == 2
+    assert "--why" in capsys.readouterr().err
+    assert desk.run("hold") == 0
+    assert capsys.readouterr().out == "The cluster is not held.\n"
+    assert desk.run("hold", "on", "--why", "we move the volumes", "--who", "anna") == 0
+    assert "held by anna since" in capsys.readouterr().out
+    assert desk.run("hold", "--json") == 0
+    found = told(capsys)
+    assert (found["held"], found["hold"]["who"], found["hold"]["why"]) == (True, "anna", "we move the volumes")
+    assert desk.run("hold", "off", "--json") == 0
+    assert told(capsys) == {"held": False, "hold": None}

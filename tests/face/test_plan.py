@@ -10,6 +10,8 @@ import pytest
 from agent.model.actions import Outcome, Result, Wait
 from agent.model.faults import Refused
 from agent.model.generation import Report
+from agent.model.hold import Hold
+from agent.model.known import Ignorance, Unknown
 from agent.model.memory import Memory
 from agent.model.round import Round
 from agent.model.snapshot import SnapshotName
@@ -152,3 +154,13 @@ def test_a_command_that_would_disturb_the_agent_is_refused() -> None:
     refuse_if_busy({"decision": None})
     with pytest.raises(Refused, match="busy with Drill"):
         refuse_if_busy({"observation": {"work": {"state": "working", "task": "Drill"}}})
+
+
+def test_a_hold_is_shown_above_the_decision() -> None:
+    held = seen(a_healthy_three().remembering(hold=Hold("anna", "we move the volumes", NOW)))
+    assert "              HELD  held by anna since 2026-01-01T12:00:00Z: we move the volumes" in lines(held)
+    told = describe.whole_round(held, None)
+    assert "              HELD  by anna: we move the volumes" in list(status_lines(told))
+    assert not any("HELD" in each for each in status_lines(describe.whole_round(seen(a_healthy_three()), None)))
+    unread = seen(a_healthy_three().remembering(hold=Unknown(Ignorance.TIMEOUT, "no answer")))
+    assert describe.whole_round(unread, None)["hold"]["unknown"]["why"] == "timeout"

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
 
 from agent.lab import members
 from agent.lab.client import Instance, Lab
+from agent.model.hold import Hold, released
 from tests.lab.conftest import MakeLab
-from tests.lab.harness import Writer, cluster_ids, leader, wait_until, wait_whole
+from tests.lab.harness import (
+    Writer,
+    agent_status,
+    cluster_ids,
+    leader,
+    member_list,
+    metrics,
+    stays,
+    wait_until,
+    wait_whole,
+)
 from tests.lab.losing import PACE, QUICK
 from tests.lab.shelf import Shelf
 
@@ -85,3 +97,24 @@ def test_to_zero_and_back_with_a_write_between_each_step(hooked: Lab) -> None:
     for address in hooked.addresses():
         assert [members.get(address, key) for key in written] == written
     assert Shelf(hooked).head() == 2
+
+
+def test_a_held_cluster_lets_nobody_go_until_it_is_released(hooked: Lab) -> None:
+    shelf, before = Shelf(hooked), member_list(hooked)
+    shelf.put("hold.json", Hold("anna", "we move the volumes", datetime.now(UTC)).to_json().encode())
+    leaver = next(each for each in hooked.instances() if each != leader(hooked))
+    with Writer(hooked) as writer:
+        let_go(hooked, leaver)
+        wait_until(lambda: decided(leaver) == "hold", 20, "the agent to hold back")
+        stays(lambda: member_list(hooked) == before and not is_gone(hooked, leaver), 4, "everybody to stay")
+        assert (metrics(leaver) or {})["etcd_asg_agent_hold"] == 1
+        assert (agent_status(leaver) or {})["hold"]["why"] == "we move the volumes"
+        shelf.put("hold.json", released("anna", "done", datetime.now(UTC)).encode())
+        wait_until(lambda: is_gone(hooked, leaver), 60, "the leaving one to be let go")
+        wait_let_in(hooked, 3)
+    writer.assert_nothing_lost()
+
+
+def decided(instance: Instance) -> str | None:
+    status = agent_status(instance)
+    return None if status is None else (status["decision"] or {}).get("rule")

@@ -12,6 +12,7 @@ from agent.model.actions import (
     Action,
     AddLearner,
     BeginTask,
+    Compact,
     CompleteHook,
     CreateGeneration,
     Disarm,
@@ -41,7 +42,7 @@ from agent.model.observation import BucketSound, Observation
 from agent.model.policy import Policy
 from agent.model.snapshot import Manifest, Rescued
 from agent.model.spot import SpotAction, SpotNotice
-from agent.model.work import Drill, Ended, FetchSeed, RescueLog, RestoreSeed, TakeSnapshot, Working
+from agent.model.work import Defragment, Drill, Ended, FetchSeed, RescueLog, RestoreSeed, TakeSnapshot, Working
 from tests.decide.examples import Example
 
 ENDED = (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
@@ -488,6 +489,32 @@ def task_is_sound(action: BeginTask, example: Example) -> None:
             assert task.token == o.head.token
         case FetchSeed():
             assert task.manifest == o.manifest
+        case Defragment(member=member, endpoint=endpoint):
+            defragmenting_is_sound(member, endpoint, o)
+
+
+def defragmenting_is_sound(member: MemberId, endpoint: str, o: Observation) -> None:
+    """By the leader's agent; every member answers, and whoever leads is the last that is blocked."""
+    assert isinstance(o.local, MemberStatus)
+    assert o.local.leader == o.local.member_id
+    assert isinstance(o.membership, Membership)
+    (entry,) = [each for each in o.membership.members if each.id == member]
+    assert endpoint in entry.client_urls
+    for each in o.membership.members:
+        said = o.answers.of[each.id]
+        assert isinstance(said, MemberStatus)
+        assert said.leader is not None
+        assert said.committed_index - said.applied_index < 5000
+
+
+def compaction_is_sound(action: Compact, o: Observation, memory: Memory) -> None:
+    """No member is behind it, and what came before it is in a sound snapshot."""
+    assert isinstance(o.membership, Membership)
+    for each in o.membership.members:
+        said = o.answers.of[each.id]
+        assert isinstance(said, MemberStatus)
+        assert said.revision >= action.revision
+    assert any(each.usable and each.name.revision >= action.revision for each in memory.snapshots or ())
 
 
 def leaves_alone(example: Example) -> bool:
@@ -512,13 +539,51 @@ def disarming_is_sound(action: Disarm, example: Example) -> None:
     o = example.o
     assert isinstance(o.membership, Membership)
     assert action.alarm.kind is AlarmKind.NOSPACE
-    assert all(each.id != action.alarm.member for each in o.membership.members)
+    living = any(each.id == action.alarm.member for each in o.membership.members)
+    assert not living or (example.policy.nospace and example.memory.compacted is not None)
     assert not isinstance(o.alarms, Unknown)
     assert action.alarm in o.alarms
 
 
+# ---- the operator's pause
+
+
+def nobody_holds(action: Action, example: Example) -> None:
+    """Nothing that a hold forbids, unless the bucket's last word is that nobody holds, and no tag says otherwise."""
+    o, memory = example.o, example.memory
+    if not is_forbidden_while_held(action, o.disk):
+        return
+    assert (memory.hold if isinstance(o.hold, Unknown) else o.hold) is None, "held, or never told"
+    fleet = memory.fleet if isinstance(o.fleet, Unknown) else o.fleet
+    if fleet is not None:
+        assert not [each for each in fleet.groups if each.hold]
+        assert not [each for each in fleet.instances if each.hold and each.id == o.me.instance]
+
+
+def is_forbidden_while_held(action: Action, disk: Disk | Unknown) -> bool:
+    """Members, lineages, votes, the lead, hooks; and every step on the way there."""
+    match action:
+        case AddLearner() | PromoteMember() | RemoveMember() | UpdatePeerUrl() | MoveLeader() | Disarm() | Compact():
+            return True
+        case CreateGeneration() | WriteClaim() | PutInPlace() | CompleteHook() | MarkBad():
+            return True
+        case StartEtcd():
+            return isinstance(disk, Unknown) or disk.data in (Data.ABSENT, Data.EMPTY)
+        case StampIdentity(identity=identity, prepare=prepare):
+            return prepare or identity.stage in (Stage.STARTING, Stage.ADDING, Stage.JOINING)
+        case StopEtcd(why=why):
+            return why in ("rescue", "leave")
+        case BeginTask(task=RescueLog() | FetchSeed() | RestoreSeed() | Defragment()):
+            return True
+        case BeginTask(task=TakeSnapshot(rescued=rescued)):
+            return rescued is not None
+        case _:
+            return False
+
+
 def is_sound(action: Action, example: Example) -> None:
     """Everything above, for whichever action it is; what only waits, pages or reports is always sound."""
+    nobody_holds(action, example)
     match action:
         case RemoveMember():
             removal_is_sound(action, example)
@@ -554,5 +619,8 @@ def is_sound(action: Action, example: Example) -> None:
             bad_mark_is_sound(action, example)
         case Disarm():
             disarming_is_sound(action, example)
+        case Compact():
+            assert example.policy.nospace
+            compaction_is_sound(action, example.o, example.memory)
         case _:
             pass

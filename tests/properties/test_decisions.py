@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, find, given, settings
 
 from agent.decide import RULES, worth_asking
+from agent.decide.holding import HOLD
 from agent.decide.table import UNSEEN
 from agent.loop import pace
 from agent.model.actions import (
@@ -45,7 +46,7 @@ MANY = settings(
 FOUND = settings(MANY, max_examples=3000, phases=(Phase.generate,), derandomize=True, database=None)
 SOME = settings(MANY, max_examples=100)
 pytestmark = pytest.mark.timeout(300)  # chance takes its time on a busy machine
-NAMES = {rule.name for rule in RULES} | {UNSEEN}
+NAMES = {rule.name for rule in RULES} | {UNSEEN, HOLD}
 
 
 @MANY
@@ -90,6 +91,7 @@ def test_a_round_can_always_be_remembered_paced_and_followed_by_another(example:
         worth_asking(replace(o, now=NOW + timedelta(seconds=7)), after, POLICY)
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of what was found, which nobody prints
 @pytest.mark.parametrize(
     "action",
     [

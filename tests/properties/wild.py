@@ -28,6 +28,7 @@ from agent.model.generation import (
     Seed,
     Sight,
 )
+from agent.model.hold import Hold
 from agent.model.ids import GenerationNumber, InstanceId, MemberId, Nonce
 from agent.model.known import Ignorance, Unknown
 from agent.model.members import Damaged, LogPosition, MemberEntry, Survey
@@ -36,11 +37,11 @@ from agent.model.observation import BucketSound, BucketUnsound, Me, Observation
 from agent.model.policy import Policy
 from agent.model.snapshot import DrillRecord, DrillResult, Origin, Rescued
 from agent.model.spot import SpotAction, SpotNotice
-from agent.model.work import Drill, Ended, FetchSeed, Idle, RescueLog, RestoreSeed, TakeSnapshot, Working
+from agent.model.work import Defragment, Drill, Ended, FetchSeed, Idle, RescueLog, RestoreSeed, TakeSnapshot, Working
 from tests.decide import examples as told
 from tests.decide.examples import IPS, LONG_AGO, MEMBERS, NONCE, NOW, OLD_NONCE, Example
 
-POLICY = Policy(cluster="prod")
+POLICY = Policy(cluster="prod", nospace=True, maintenance_after=timedelta(0))
 
 instances = st.sampled_from([told.A, told.B, told.C, told.D, told.E])
 names = st.one_of(instances, instances, st.just(InstanceId("i-unheard")))
@@ -85,6 +86,7 @@ statuses = st.builds(
     db_size_bytes=st.sampled_from([0, 1_000_000, 10_000_000_000]),
     revision=st.integers(0, 9),
     errors=st.sampled_from([(), (), (), (), ("alarm:CORRUPT",), ("alarm:NOSPACE",)]),
+    db_size_in_use_bytes=st.sampled_from([0, 1_000_000, 10_000_000_000]),
 )
 answers = st.builds(Answers, st.dictionaries(member_ids, st.one_of(statuses, statuses, unknowns)))
 
@@ -113,10 +115,20 @@ processes = st.one_of(st.builds(EtcdRunning, st.just(42)), st.builds(EtcdStopped
 @st.composite
 def fleets(draw: st.DrawFn) -> Fleet:
     listed = draw(st.lists(instances, unique=True))
+    tag_holds = st.sampled_from([None] * 15 + [Hold("a tag", "")])
     lifecycles = st.sampled_from(["InService", "InService", "Warmed:Running", "Terminating:Wait", None])
     return Fleet(
         tuple(
-            Instance(each, draw(st.sampled_from(InstanceState)), LONG_AGO, IPS[each], each[-1], "g", draw(lifecycles))
+            Instance(
+                each,
+                draw(st.sampled_from(InstanceState)),
+                LONG_AGO,
+                IPS[each],
+                each[-1],
+                "g",
+                draw(lifecycles),
+                draw(tag_holds),
+            )
             for each in sorted(listed)
         ),
         tuple(Group(f"g{each}", size) for each, size in enumerate(draw(st.lists(st.integers(0, 5), max_size=2)))),
@@ -222,6 +234,7 @@ tasks = st.one_of(
     st.builds(FetchSeed, manifests),
     st.builds(RestoreSeed, seeds, nonces, instances, peers, st.just("token-1"), st.just(())),
     st.builds(Drill, snapshot_names),
+    st.builds(Defragment, member_ids, st.builds(told.client, instances)),
 )
 works = st.one_of(
     st.just(Idle()),
@@ -247,6 +260,7 @@ mes = st.builds(
     st.one_of(st.none(), st.none(), peers),
 )
 verdicts = st.sampled_from([BucketSound(), BucketSound(), BucketSound(), BucketUnsound("ignores them", "use S3")])
+holds = st.sampled_from([None, None, None, Hold("somebody", "maintenance", LONG_AGO)])
 lifecycle_targets = st.sampled_from([None, "InService", "Terminated", "Warmed:Stopped"])
 notices = st.builds(
     SpotNotice, st.sampled_from(SpotAction), st.integers(-60, 130).map(lambda s: NOW + timedelta(seconds=s))
@@ -279,6 +293,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "lifecycle_target": perhaps(lifecycle_targets),
     "spot": perhaps(st.one_of(st.none(), notices)),
     "rebalance": perhaps(st.one_of(st.none(), times)),
+    "hold": perhaps(holds),
 }
 MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "head": st.one_of(st.none(), records),
@@ -305,6 +320,9 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "snapshots_read_at": st.one_of(st.none(), times),
     "manifest": st.one_of(st.none(), manifests),
     "last_drill_at": st.one_of(st.none(), times),
+    "hold": perhaps(holds),
+    "compacted": st.one_of(st.none(), st.integers(0, 900)),
+    "defragmented": st.dictionaries(member_ids, times, max_size=3),
     "failures": st.integers(0, 20),
     "work_ended_at": st.one_of(st.none(), times),
     "unsettled_since": st.one_of(st.none(), times),
@@ -354,7 +372,7 @@ TOLD = st.one_of(
 )
 
 
-BLANK = Example(Observation(now=NOW, nonce=Nonce("f" * 32), me=told.me(told.A)), Memory(), POLICY)
+BLANK = Example(Observation(now=NOW, nonce=Nonce("f" * 32), me=told.me(told.A)), Memory(hold=None), POLICY)
 
 
 def _drawn(draw: st.DrawFn, fields: dict[str, st.SearchStrategy[Any]], most: int) -> dict[str, Any]:

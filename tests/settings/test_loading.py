@@ -91,12 +91,15 @@ def test_every_setting_is_documented_in_one_line() -> None:
 
 def test_defaults_are_the_policys_own() -> None:
     """Two places must not disagree: what decisions assume without settings, and what settings say by default."""
-    ours = {one.name: one.default for one in DECLARED.values() if one.section in ("timing", "etcd", "snapshots")}
+    sections = ("timing", "etcd", "snapshots", "maintenance")
+    ours = {one.name: one.default for one in DECLARED.values() if one.section in sections}
     renamed = {
         "trouble_interval": "trouble_fleet_interval",
         "patient_trouble_interval": "patient_trouble_fleet_interval",
         "restart_backoff_max": "etcd_restart_backoff_max",
         "snapshot_interval": "interval",
+        "quota_bytes": "quota_backend_bytes",
+        "maintenance_after": "after",
     }
     for theirs in dataclasses.fields(Policy):
         name = renamed.get(theirs.name, theirs.name)

@@ -23,7 +23,7 @@ from tests.simulation.machines import Crash, Machine
 if TYPE_CHECKING:
     from tests.simulation.sim import Sim
 
-AT_EASE = frozenset({"rest", "promote-myself", "take-snapshot", "expire-snapshots", "drill"})
+AT_EASE = frozenset({"rest", "promote-myself", "take-snapshot", "expire-snapshots", "drill", "make-room", "defragment"})
 """The rules that speak where all is well."""
 
 
@@ -87,7 +87,7 @@ class Agent:
         self.at_crash()
 
     def _round(self) -> None:
-        self.effects = 0
+        self.effects, began = 0, self.sim.now
         self.last = play(self.world, self.world.metadata.me(), self.memory, self.policy)
         self.memory = self.last.memory
         self.wakes_at = self.sim.now + self.last.pause * (1 + self.sim.random.random() / 4)
@@ -96,4 +96,5 @@ class Agent:
             f"{self.name} {decision.rule}: {type(decision.action).__name__}"
             f" ({decision.because}) -> {result.outcome} {result.detail}"
         )
+        self.sim.promises.at_hold(self, self.last, began)
         self.sim.after_round(decision.rule)

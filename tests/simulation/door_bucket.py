@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from agent.model.faults import Unavailable
 from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord, Report
+from agent.model.hold import Hold
 from agent.model.ids import GenerationNumber, InstanceId
 from agent.model.known import Ignorance
 from agent.model.observation import BucketSound, BucketUnsound, BucketVerdict
@@ -136,6 +137,10 @@ class SimBucket(Door):
     def exclude(self, generation: GenerationNumber, exclusion: Exclusion) -> bool:
         key = f"generations/{generation:06d}/excluded/{exclusion.instance}.json"
         return self._once(key, exclusion.to_json(), Exclusion.from_json, exclusion.__eq__)
+
+    def hold(self) -> Hold | None:
+        text = self._get("hold.json")
+        return None if text is None else Hold.from_json(text)
 
     # ---- the assembly
 

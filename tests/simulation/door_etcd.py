@@ -18,6 +18,8 @@ from tests.simulation.machines import START, Machine, number
 CONNECTED = timedelta(seconds=5)
 """Whoever has been connected for so long counts where etcd guards a quorum (HealthInterval)."""
 
+IN_USE_BYTES = 1_000_000
+
 TOO_FEW_STARTED = "etcdserver: re-configuration failed due to not enough started members"
 
 
@@ -34,7 +36,7 @@ class SimEtcd(Door):
         reaches = machine is not None and (machine is self.machine or (machine.reachable and self.machine.reachable))
         if machine is None or not machine.running or machine.data is None or not reaches:
             raise Unavailable(Ignorance.UNREACHABLE, f"{endpoint} does not answer")
-        if machine.frozen or not machine.answers or machine.data.applied is None:
+        if machine.frozen or machine.blocked or not machine.answers or machine.data.applied is None:
             raise Unavailable(Ignorance.TIMEOUT, f"{endpoint} accepts, and answers nothing")
         if machine.data.member in machine.data.lineage.gone:
             raise Unavailable(Ignorance.UNREACHABLE, f"{endpoint} is on its way out")
@@ -66,7 +68,8 @@ class SimEtcd(Door):
             committed_index=data.committed.index,
             applied_index=applied.index,
             is_learner=own is None or own.is_learner,
-            db_size_bytes=1,
+            db_size_bytes=IN_USE_BYTES + machine.unused_bytes,
+            db_size_in_use_bytes=IN_USE_BYTES,
             revision=applied.revision,
             errors=tuple(
                 ["etcdserver: no leader"] * (leader is None)
@@ -112,6 +115,23 @@ class SimEtcd(Door):
         def effect() -> None:
             _, data = self._leader(endpoint)
             data.lineage.alarms.discard(alarm)
+
+        self.write(effect)
+
+    def compact(self, endpoint: ClientUrl, revision: int) -> None:
+        def effect() -> None:
+            _, data = self._leader(endpoint)
+            assert data.committed is not None
+            if revision > data.committed.revision:
+                raise Refused("etcdserver: mvcc: required revision is a future revision")
+            self.sim.compacted(data.lineage, revision)
+
+        self.write(effect)
+
+    def defragment(self, endpoint: ClientUrl) -> None:
+        def effect() -> None:
+            machine, _, _ = self._target(endpoint)
+            machine.unused_bytes = 0
 
         self.write(effect)
 

@@ -9,11 +9,23 @@ from typing import TYPE_CHECKING
 from agent.model.actions import Launch
 from agent.model.disk import Disk, EtcdProcess, EtcdRunning, EtcdStopped, Identity
 from agent.model.faults import Refused, Unavailable
-from agent.model.ids import Nonce
+from agent.model.ids import ClientUrl, MemberId, Nonce
 from agent.model.known import Ignorance
 from agent.model.members import Damaged, LogPosition, MemberEntry, Survey
 from agent.model.snapshot import DrillRecord, DrillResult, Manifest, Origin, Rescued, SnapshotName
-from agent.model.work import Drill, Ended, FetchSeed, Idle, RescueLog, RestoreSeed, TakeSnapshot, Task, Work, Working
+from agent.model.work import (
+    Defragment,
+    Drill,
+    Ended,
+    FetchSeed,
+    Idle,
+    RescueLog,
+    RestoreSeed,
+    TakeSnapshot,
+    Task,
+    Work,
+    Working,
+)
 from tests.simulation.door_etcd import entry_of
 from tests.simulation.doors import Door
 from tests.simulation.logs import DataDir, Entry, voters_in
@@ -204,6 +216,8 @@ class SimWorkshop(Door):
                 return self._restore(task)
             case Drill(name=name):
                 return self._drill(name)
+            case Defragment(member=member, endpoint=endpoint):
+                return self._defragment(member, endpoint)
 
     def _take(self, task: TakeSnapshot) -> Steps:
         """Of what the running etcd has applied; also without a leader, but not of one that was only just started."""
@@ -277,6 +291,18 @@ class SimWorkshop(Door):
             raise Unavailable(Ignorance.FAILED, "the seed is not here")
         yield self._pause()
         self.machine.restored[task.nonce] = task
+        return None
+
+    def _defragment(self, member: MemberId, endpoint: ClientUrl) -> Steps:
+        """Its member answers nobody for as long as it takes; it beats, and keeps its lead."""
+        self._weather_at("etcd")
+        machine = self.sim.at(endpoint)
+        if machine is None or machine.data is None or machine.data.member != member or not machine.speaks:
+            raise Unavailable(Ignorance.UNREACHABLE, f"{endpoint} does not answer")
+        seconds, machine.blocked = self._pause(), True
+        self.sim.tell(f"{machine.id} is being defragmented")
+        self.sim.after(seconds, machine.end_defragmenting)  # whether or not this task lives to see it
+        yield seconds
         return None
 
     def _drill(self, name: SnapshotName) -> Steps:

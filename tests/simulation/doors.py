@@ -232,7 +232,7 @@ class SimCloud(Door):
 
         self.write(effect)
 
-    def heartbeat_hook(self) -> None:
+    def heartbeat_hook(self, transition: Transition) -> None:
         self.write(lambda: None)
 
     def see_clearly(self) -> None:

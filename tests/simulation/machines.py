@@ -54,11 +54,13 @@ class Machine:
     # ---- etcd
     running: bool = False
     frozen: bool = False  # SIGSTOP: it runs, and does nothing
+    blocked: bool = False  # it is being defragmented: it beats, and answers nobody
     answers: bool = False  # its client port: not before it has seen a leader once since its start
     launched_as: str = ""  # etcd's --name at its last start
     reachable: bool = True
     steady_since: datetime | None = None  # since when etcd runs and can be reached
     exit_code: int | None = None
+    unused_bytes: int = 0  # of its database
     cannot_be_rescued: bool = False  # a copy of its log does not run
     boot: int = 1
     starts: int = 0
@@ -85,6 +87,11 @@ class Machine:
 
     def end_etcd(self, exit_code: int | None = None) -> None:
         self.running, self.frozen, self.answers, self.exit_code = False, False, False, exit_code
+        self.blocked = False
+
+    def end_defragmenting(self) -> None:
+        if self.blocked:
+            self.blocked, self.unused_bytes = False, 0
 
     def lose_disk(self) -> None:
         self.identity, self.data, self.prepared = None, None, False

@@ -12,20 +12,27 @@
    sound one of its own generation or a later one, and never the one that the head started from.
 6. The data plane is left alone: etcd is stopped, and data is moved away, only where a newer generation or a quorum
    has replaced it; it is stopped for its own rescue only where it is lost in truth. A member runs on one instance.
-7. One thing at a time: an agent's round has one effect, so one change of membership is under way from it at most.
+7. The operator's hold: no round that began after it was set does anything of what it forbids, but for an agent that
+   could not read it; and no agent that was told of it does before it is told otherwise.
+8. One thing at a time: an agent's round has one effect, so one change of membership is under way from it at most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agent.model.cluster import Member
 from agent.model.disk import Data, Stage
 from agent.model.fleet import GOING
 from agent.model.generation import Claim, GenerationRecord
+from agent.model.hold import Hold
 from agent.model.ids import GenerationNumber, InstanceId, MemberId
+from agent.model.known import NOT_ASKED, Unknown
+from agent.model.round import Round
 from agent.model.snapshot import MANIFEST, SnapshotName
+from tests.properties.oracle import is_forbidden_while_held
 from tests.simulation.logs import DataDir, Entry, Lineage, Members, acknowledged
 from tests.simulation.machines import Broken, Machine, number
 
@@ -61,6 +68,21 @@ class Promises:
         if agent.effects:
             raise Broken(f"{agent.name} has a second effect in one round")
         agent.effects += 1
+
+    # ---- (7): the operator's hold
+
+    def at_hold(self, agent: Agent, played: Round, began: datetime) -> None:
+        """An agent reads the hold right before it acts; where that fails, its last answer counts."""
+        o, action = played.observation, played.decision.action
+        if not is_forbidden_while_held(action, o.disk):
+            return
+        if isinstance(o.hold, Hold) or isinstance(played.memory.hold, Hold):
+            raise Broken(f"{agent.name} was told of the hold, and does {type(action).__name__}")
+        since = self.sim.held_since
+        if since is not None and since < began and not isinstance(o.hold, Unknown):
+            raise Broken(f"{agent.name} does {type(action).__name__} while the cluster is held")
+        if o.hold == NOT_ASKED:
+            raise Broken(f"{agent.name} does {type(action).__name__} without looking whether it may")
 
     # ---- (2) and (3): when a generation is written
 

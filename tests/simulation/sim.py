@@ -20,6 +20,7 @@ from agent.model.actions import Launch
 from agent.model.cluster import Alarm, Member, voter_target
 from agent.model.fleet import Group, InstanceState
 from agent.model.generation import FIRST, Cause, Exclusion, GenerationRecord
+from agent.model.hold import Hold, released
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.snapshot import BAD, DATA, MANIFEST, SnapshotName
 from agent.model.spot import SpotAction, SpotNotice
@@ -35,6 +36,8 @@ name_of = lru_cache(512)(SnapshotName.parse)
 
 UNWRITTEN = 0.3
 """How likely the disk of an etcd that is killed does not know the last commit."""
+
+FREED_BYTES = 50_000_000
 
 DEEPEST = 3
 """How many agents may be in the middle of a round at once."""
@@ -62,6 +65,7 @@ class Sim:
         self.group_count = groups
         self.desired = instances if desired is None else desired
         self.honours_preconditions = True
+        self.held_since: datetime | None = None
         self.story: list[str] = []
         self.weather: Callable[[], Faults] = Faults  # what every new agent meets
         self.planned = 0
@@ -243,6 +247,16 @@ class Sim:
         self.promises.written_off.add((generation, name))
         self.tell(f"{name} is written off")
 
+    def hold(self) -> None:
+        self.held_since = self.held_since or self.now
+        self.objects["hold.json"] = (Hold("an operator", "a test", self.now).to_json(), self.now)
+        self.tell("the cluster is held")
+
+    def release(self) -> None:
+        self.held_since = None
+        self.objects["hold.json"] = (released("an operator", "", self.now), self.now)
+        self.tell("the cluster is released")
+
     def skip(self, seconds: float) -> None:
         """Time in which nothing happens that anybody would care to watch."""
         self.now += timedelta(seconds=seconds)
@@ -366,6 +380,18 @@ class Sim:
         """Its etcd has run and could be reached for a moment only."""
         since = machine.steady_since
         return since is None or self.now - since < timedelta(seconds=20)
+
+    def compacted(self, lineage: Lineage, revision: int) -> None:
+        """Most of what every member has stored is history."""
+        self.tell(f"the history before revision {revision} is dropped")
+        for machine in self.serving(lineage).values():
+            machine.unused_bytes = max(machine.unused_bytes, FREED_BYTES)
+
+    def fragment(self, unused_bytes: int) -> None:
+        """Of every member's database so much is not in use."""
+        for machine in self.machines.values():
+            machine.unused_bytes = unused_bytes
+        self.tell(f"databases have {unused_bytes / 1e6:.0f} MB that nobody uses")
 
     def raise_alarm(self, alarm: Alarm) -> None:
         """Writes are refused from now on."""

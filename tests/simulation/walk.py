@@ -57,6 +57,7 @@ FAULTS = {
     "launch": 2,
     "take_an_old_address": 1,
     "forget": 1,
+    "hold": 1,
 }
 """Every fault is a method of `Walk`; the number is its weight."""
 
@@ -156,6 +157,7 @@ class Walk:
     def end(self) -> None:
         """All faults end: everything that still exists is up, and the fleet has its size."""
         self.sim.weather, self.sim.agenda = Faults, []
+        self.sim.release()
         for name in sorted(self.sim.machines):
             self._come_back(self.sim.machines[name])
         for agent in self.sim.agents.values():
@@ -167,7 +169,7 @@ class Walk:
         self.sim.tell("all faults have ended")
 
     def _come_back(self, machine: Machine) -> None:
-        machine.reachable = True
+        machine.reachable, machine.blocked = True, False
         self.sim.thaw_etcd(machine.id)
         if machine.leaving and machine.exists and not machine.awaited:
             self.sim.terminate(machine.id)
@@ -417,6 +419,11 @@ class Walk:
 
     def _ended(self) -> list[InstanceId]:
         return [name for name, each in self.sim.machines.items() if each.state is InstanceState.TERMINATED]
+
+    def hold(self) -> None:
+        """By an operator, whatever else happens meanwhile."""
+        self.sim.hold()
+        self.for_a_while(self.sim.release)
 
     # ---- the group
 

@@ -10,6 +10,7 @@ import pytest
 
 from agent.model.actions import Blocker, CallHuman, Decision, FileReport, Outcome, Rest, Result, Wait
 from agent.model.generation import FIRST, Holding, Report
+from agent.model.hold import Hold
 from agent.model.ids import InstanceId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.memory import Memory
@@ -214,3 +215,21 @@ def test_what_was_found_stays_told_through_rounds_that_do_not_ask(metrics: Metri
     teller.tell(replace(halfway, observation=replace(halfway.observation, fleet=NOT_ASKED)))
     assert value(metrics, "recovery_blockers") == 2
     assert len(teller.status()["recovery"]["blockers"]) == 2
+
+
+def test_a_hold_is_a_line_at_its_beginning_and_one_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    registered = Metrics(version="0", rules=["rest"], blockers=["hold"])
+    teller, gauge = Teller(POLICY, registered), "etcd_asg_agent_hold"
+    held = round_of(replace(HEALTHY, hold=Hold("anna", "we move the volumes", NOW)))
+    seen = []
+    with caplog.at_level(logging.INFO):
+        for played in (round_of(HEALTHY), held, held, round_of(replace(HEALTHY, hold=None))):
+            teller.tell(played)
+            seen.append(registered.registry.get_sample_value(gauge))
+            assert "hold" in teller.status()
+    assert [each.message for each in caplog.records if "h" in each.message and each.message != "all is well"] == [
+        "held",
+        "the hold is off",
+    ]
+    assert seen[0] != seen[0], "never told"
+    assert seen[1:] == [1, 1, 0]
