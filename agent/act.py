@@ -12,6 +12,7 @@ from typing import assert_never
 from agent.model.actions import (
     Action,
     AddLearner,
+    AskToBeReplaced,
     BeginTask,
     CallHuman,
     CompleteHook,
@@ -75,6 +76,8 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
             return _done(lambda: world.cloud.complete_hook(transition))
         case HeartbeatHook():
             return _done(world.cloud.heartbeat_hook)
+        case AskToBeReplaced():
+            return _done(world.cloud.call_unhealthy)
         case BeginTask(task=task):
             return _done(lambda: world.workshop.begin(task))
         case _:

@@ -98,6 +98,26 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Truth:
+    """true or false."""
+
+    expected: str = "true or false"
+
+    def read(self, raw: object) -> bool:
+        if not isinstance(raw, bool):
+            raise Wrong(self.expected)
+        return raw
+
+    def read_text(self, text: str) -> bool:
+        if text not in ("true", "false"):
+            raise Wrong(self.expected)
+        return text == "true"
+
+    def toml(self, value: object) -> str:
+        return "true" if value else "false"
+
+
+@dataclass(frozen=True, slots=True)
 class Whole:
     """A whole number from `least` to `most`, in `unit`."""
 

@@ -20,7 +20,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-from agent.setting_kinds import PORT, AbsolutePath, Address, Choice, Kind, Listen, Size, Span, Table, Text, Whole, Wrong
+from agent.setting_kinds import (
+    PORT,
+    AbsolutePath,
+    Address,
+    Choice,
+    Kind,
+    Listen,
+    Size,
+    Span,
+    Table,
+    Text,
+    Truth,
+    Whole,
+    Wrong,
+)
 
 DEFAULT_PATH = Path("/etc/etcd-asg-agent/config.toml")
 ENVIRONMENT_PREFIX = "ETCD_ASG_AGENT__"
@@ -324,6 +338,17 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True)
+class Autoscaling:
+    """What the agent asks of its instance's Auto Scaling group. Each of these needs a permission of its own."""
+
+    replace_unhealthy: bool = setting(
+        Truth(),
+        False,
+        "ask for another instance where etcd cannot run here and the others have a quorum (SetInstanceHealth)",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What the agent writes to standard error."""
 
@@ -347,6 +372,7 @@ class Settings:
     timing: Timing = field(default_factory=Timing)
     tls: Tls = field(default_factory=Tls)
     http: Http = field(default_factory=Http)
+    autoscaling: Autoscaling = field(default_factory=Autoscaling)
     log: Log = field(default_factory=Log)
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
@@ -390,6 +416,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "timing": Timing,
         "tls": Tls,
         "http": Http,
+        "autoscaling": Autoscaling,
         "log": Log,
     }
 )

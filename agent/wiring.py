@@ -210,6 +210,7 @@ def _host(settings: Settings, me: Me, disk: DataRoot, clock: SystemClock) -> Ins
         private_ip=me.private_ip,
         client_port=etcd.client_port,
         metrics_port=etcd.metrics_port,
+        peer_port=etcd.peer_port,
         quota_backend_bytes=etcd.quota_backend_bytes,
         auto_compaction_retention=etcd.auto_compaction_retention,
         heartbeat_ms=etcd.heartbeat_ms,
@@ -250,4 +251,5 @@ def policy(settings: Settings) -> Policy:
         drill_interval=snapshots.drill_interval,
         bump_revision=snapshots.bump_revision,
         metrics_port=settings.etcd.metrics_port,
+        replace_unhealthy=settings.autoscaling.replace_unhealthy,
     )

@@ -13,8 +13,8 @@ from enum import StrEnum
 from agent.decide.recovering import STAY_DOWN
 from agent.decide.snapshotting import is_up_to_date, newest_of, turn_of
 from agent.model.cluster import Membership, MemberStatus, voter_target
-from agent.model.disk import Data, Disk, EtcdRunning, Stage
-from agent.model.memory import Memory, is_settled
+from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Stage
+from agent.model.memory import CRASHES, Memory, is_settled
 from agent.model.observation import Observation
 from agent.model.policy import Policy
 from agent.model.work import Ended, Working
@@ -198,6 +198,13 @@ def _has_data(near: Observation) -> bool:
 def _never_stamped(near: Observation) -> bool:
     stage = near.disk.identity and near.disk.identity.stage if isinstance(near.disk, Disk) else None
     return stage is not Stage.MEMBER
+
+
+def ails(near: Observation, memory: Memory) -> bool:
+    """etcd does not run, and it is time to look for the reason, in its files and around them."""
+    if not isinstance(near.process, EtcdStopped) or not _has_data(near):
+        return False
+    return memory.etcd_short_lives >= CRASHES or memory.etcd_refused
 
 
 def _needs_others(near: Observation) -> bool:

@@ -166,6 +166,11 @@ class HeartbeatHook:
 
 
 @dataclass(frozen=True, slots=True)
+class AskToBeReplaced:
+    """Tell Auto Scaling that this instance is unhealthy: it terminates it, hooks and all, and launches another."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpdatePeerUrl:
     """Tell the cluster where a member that moved listens now."""
 
@@ -232,6 +237,7 @@ Action = (
     | MoveLeader
     | CompleteHook
     | HeartbeatHook
+    | AskToBeReplaced
 )
 
 MembershipChange = AddLearner | PromoteMember | RemoveMember | UpdatePeerUrl

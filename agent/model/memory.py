@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 
 from agent.model.actions import (
+    AskToBeReplaced,
     BeginTask,
     CallHuman,
     CompleteHook,
@@ -26,7 +27,7 @@ from agent.model.actions import (
     Wait,
 )
 from agent.model.cluster import Answers, Membership, MemberStatus
-from agent.model.disk import EtcdRunning, EtcdStopped, Stage
+from agent.model.disk import EtcdRunning, EtcdStopped, Obstacle, Stage
 from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Formed, GenerationRecord, Report
 from agent.model.ids import GenerationNumber, InstanceId, MemberId
@@ -99,11 +100,21 @@ class Memory:
     etcd_ended_at: datetime | None = None
     etcd_short_lives: int = 0
     """How often in a row etcd ended soon after its start."""
+    etcd_unexplained: int = 0
+    """How many of these nothing explains that was found beside its data: what was mended since then is given a try."""
+    etcd_version: str = ""  # of the installed one, as last told
+    etcd_refused: bool = False
+    """The last start was refused by this instance itself: its disk, its supervisor."""
+    replacement_asked_at: datetime | None = None
+    """When Auto Scaling was last asked to replace this instance, whatever came of it."""
 
 
 FIELDS = tuple(each.name for each in fields(Observation))
 
 SHORT_LIFE_SECONDS = 30
+
+CRASHES = 2
+"""Short lives in a row after which the reason is looked for."""
 
 PROVEN_LOST = "recover"
 """The rule that speaks only where the generation is proven lost."""
@@ -117,7 +128,7 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     memory = _remember_head(memory, o)
     memory = _remember_fleet(memory, o, policy)
     memory = _remember_cluster(memory, o)
-    memory = _remember_process(memory, o)
+    memory = _remember_unexplained(_remember_process(memory, o), o, before=memory)
     memory = _remember_loss(memory, o)
     memory = _remember_snapshots(memory, o)
     return replace(
@@ -164,6 +175,10 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
         memory = replace(memory, proven_lost=memory.head.generation, proven_lost_at=now)
     if isinstance(decision.action, HeartbeatHook):
         return replace(memory, heartbeat_at=now)
+    if isinstance(decision.action, AskToBeReplaced):
+        return replace(memory, replacement_asked_at=now)
+    if isinstance(decision.action, StartEtcd):
+        memory = replace(memory, etcd_refused=result.outcome is Outcome.REFUSED)
     if isinstance(decision.action, Rest | Wait | CallHuman) or result.outcome is Outcome.REFUSED:
         return memory
     if isinstance(decision.action, BeginTask):
@@ -335,6 +350,17 @@ def _progress(before: Progress | None, status: MemberStatus | Unknown | None, no
     moved = before is None or status.applied_index > before.applied_index
     in_sync = status.applied_index >= status.committed_index and status.leader is not None
     return Progress(status.applied_index, now) if moved or in_sync else before or Progress(0, now)
+
+
+def _remember_unexplained(memory: Memory, o: Observation, before: Memory) -> Memory:
+    """Short lives in a row with the same etcd installed, and nothing found that kept it from running."""
+    version = before.etcd_version if isinstance(o.etcd_version, Unknown) else o.etcd_version
+    lives = min(memory.etcd_short_lives, before.etcd_unexplained + memory.etcd_short_lives - before.etcd_short_lives)
+    if isinstance(o.obstacle, Obstacle) or version != before.etcd_version:
+        lives = 0
+    if (lives, version) == (before.etcd_unexplained, before.etcd_version):
+        return memory
+    return replace(memory, etcd_unexplained=max(0, lives), etcd_version=version)
 
 
 def _remember_process(memory: Memory, o: Observation) -> Memory:

@@ -89,6 +89,15 @@ class Ec2Cloud:
             with _unless_over():
                 self._aws.call(Asked("autoscaling", "RecordLifecycleActionHeartbeat"), **where)
 
+    def call_unhealthy(self) -> None:
+        assert self._me is not None, "whoever has no instance has no health"
+        self._aws.call(
+            Asked("autoscaling", "SetInstanceHealth"),
+            InstanceId=self._me,
+            HealthStatus="Unhealthy",
+            ShouldRespectGracePeriod=True,
+        )
+
     def _hooks(self, transition: Transition) -> list[dict[str, str]]:
         """Those of our group that hold up this transition, as the calls on them name them."""
         assert self._me is not None, "whoever has no instance has no hooks"

@@ -548,3 +548,26 @@ def test_an_answer_without_hooks_in_it_and_an_instance_that_is_not_listed_are_no
         door.complete_hook(Transition.TERMINATING)
     with pytest.raises(Unavailable, match="does not know this instance"):
         ground.door(InstanceId("i-0123456789abcdef0")).complete_hook(Transition.TERMINATING)
+
+
+# ---- an instance that asks to be replaced ----------------------------------------------------------------------------
+
+
+def health_of(ground: Ground, name: str) -> dict[str, str]:
+    found = asg().describe_auto_scaling_groups(AutoScalingGroupNames=[f"{ground.tag}-{name}"])
+    return {each["InstanceId"]: each["HealthStatus"] for each in found["AutoScalingGroups"][0]["Instances"]}
+
+
+def test_an_instance_calls_itself_unhealthy_and_nobody_else(ground: Ground) -> None:
+    me, other = ground.group("a", 2)
+    ground.door(me).call_unhealthy()
+    assert operations() == ["SetInstanceHealth"]
+    assert health_of(ground, "a") == {me: "Unhealthy", other: "Healthy"}
+
+
+def test_whoever_may_not_is_told_which_statement_is_missing(ground: Ground) -> None:
+    (me,) = ground.group("a", 1)
+    door = ground.door(me)
+    ground.gateway.spoil("Action=SetInstanceHealth", 403, asg_error("AccessDenied"))
+    with pytest.raises(Refused, match='"Action":"autoscaling:SetInstanceHealth"'):
+        door.call_unhealthy()

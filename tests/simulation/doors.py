@@ -221,6 +221,9 @@ class SimCloud(Door):
     def heartbeat_hook(self) -> None:
         self.write(lambda: None)
 
+    def call_unhealthy(self) -> None:
+        self.write(lambda: self.sim.call_unhealthy(self.agent.name))
+
     def see_clearly(self) -> None:
         """Answers are complete and of now."""
         self.unlisted, self.hidden, self.denied, self.frozen = set(), set(), set(), None

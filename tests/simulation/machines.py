@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from agent.model.disk import Identity
+from agent.model.disk import Identity, Obstacle
 from agent.model.fleet import GOING, InstanceState
 from agent.model.ids import InstanceId, Nonce
 from agent.model.work import RestoreSeed
@@ -49,6 +49,8 @@ class Machine:
     seeds: set[str] = field(default_factory=set)  # digests of snapshots that lie here
     restored: dict[Nonce, RestoreSeed] = field(default_factory=dict)
     quarantine: list[DataDir | None] = field(default_factory=list)
+    broken_at: list[datetime] = field(default_factory=list)  # when data was put aside that etcd kept ending on
+    obstacle: Obstacle | None = None  # no etcd runs here, whatever its data is
     # ---- etcd
     running: bool = False
     frozen: bool = False  # SIGSTOP: it runs, and does nothing
