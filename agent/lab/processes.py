@@ -17,6 +17,9 @@ from pathlib import Path
 MARK = "LAB_INSTANCE"
 PROC = Path("/proc")
 
+ETCD_IN_SCRATCH = "etcd in scratch"
+"""The name of an etcd that runs on a copy, for a rescue or a drill: no member's, and not the machine's own."""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -73,7 +76,7 @@ def _name(folder: Path, variables: list[bytes]) -> str:
     if arguments.endswith(b"\0--version\0"):
         return f"{name} --version"
     in_scratch = any(each.startswith(b"ETCD_DATA_DIR=") and b"/scratch/" in each for each in variables)
-    return f"{name} in scratch" if in_scratch else name
+    return ETCD_IN_SCRATCH if name == "etcd" and in_scratch else name
 
 
 def signal_all(instances: Iterable[str], number: signal.Signals) -> int:

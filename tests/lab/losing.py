@@ -22,7 +22,7 @@ from typing import Any
 
 from agent.lab import members
 from agent.lab.client import Instance, Lab
-from agent.lab.processes import marked
+from agent.lab.processes import ETCD_IN_SCRATCH, marked
 from agent.lab.spec import Pace
 from tests.lab.evidence import Document, events, quarantined
 from tests.lab.harness import Write, Writer, cluster_ids, leader, member_list, stays, wait_until, wait_whole
@@ -153,15 +153,7 @@ def terminate_for_good(lab: Lab, *instances: Instance) -> None:
 
 def scratch_pids(instance: Instance) -> list[int]:
     """The etcds that run on copies: for rescues and drills."""
-    found = []
-    for process in marked([instance.id]):
-        try:
-            environ = Path(f"/proc/{process.pid}/environ").read_bytes()
-        except OSError:
-            continue
-        if process.name == "etcd" and b"/scratch/" in environ:
-            found.append(process.pid)
-    return found
+    return [process.pid for process in marked([instance.id]) if process.name == ETCD_IN_SCRATCH]
 
 
 def on_machine(lab: Lab, instance: Instance, *words: str) -> subprocess.CompletedProcess[str]:

@@ -301,7 +301,8 @@ def test_more_than_a_thousand_objects_of_the_past_go_and_what_counts_and_what_is
     def still_there() -> int:
         return len(set(past) & set(shelf.listed()))
 
-    wait_until(lambda: still_there() <= MANY - MOST_AT_ONCE, 40, "the oldest to go", every_s=2)
+    # some of those that go at once may be older generations' own
+    wait_until(lambda: still_there() <= MANY - MOST_AT_ONCE // 2, 40, "the oldest to go", every_s=2)
     stays(lambda: still_there() >= MANY - 2 * MOST_AT_ONCE, 3, "no more than so many go in one round", every_s=1)
     pruned = on(fleet.instances()[0], "snapshot", "prune", "--json", "--dry-run")
     going = {SnapshotName.parse(name) for name in json.loads(pruned.stdout)["expired"]}
