@@ -25,6 +25,7 @@ from agent.model.actions import (
     MoveLeader,
     Outcome,
     PromoteMember,
+    ProtectFromScaleIn,
     PutInPlace,
     Quarantine,
     RemoveMember,
@@ -78,6 +79,8 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
             return _done(world.cloud.heartbeat_hook)
         case AskToBeReplaced():
             return _done(world.cloud.call_unhealthy)
+        case ProtectFromScaleIn(protected=protected):
+            return _done(lambda: world.cloud.protect(protected))
         case BeginTask(task=task):
             return _done(lambda: world.workshop.begin(task))
         case _:

@@ -42,7 +42,7 @@ def ask(read: Callable[[], T]) -> T | Unknown:
 def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation:
     """One round's facts."""
     near = _near(world, me, policy)
-    if near.beside_the_leader and isinstance(near.membership, Membership):
+    if (near.beside_the_leader or policy.protect_voters) and isinstance(near.membership, Membership):
         near = _with_others(world, near, memory, policy)  # the leader's agent watches the others
     asks = worth_asking(near, memory, policy)
     o = replace(

@@ -286,6 +286,11 @@ class Timing:
         _seconds(10),
         "wait this long for a quorum to take a new address before etcd is started regardless",
     )
+    drain: timedelta = setting(
+        _span("0s", "1h"),
+        timedelta(0),
+        "a member that leaves serves on for this long after /readyz says no, so that load balancers notice",
+    )
     etcd_stop_timeout: timedelta = setting(
         _span("1s", "10m"),
         _seconds(30),
@@ -341,6 +346,11 @@ class Http:
 class Autoscaling:
     """What the agent asks of its instance's Auto Scaling group. Each of these needs a permission of its own."""
 
+    protect_voters: bool = setting(
+        Truth(),
+        False,
+        "protect voters from scale-in while one more loss would cost the quorum (SetInstanceProtection)",
+    )
     replace_unhealthy: bool = setting(
         Truth(),
         False,

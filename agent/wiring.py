@@ -251,5 +251,7 @@ def policy(settings: Settings) -> Policy:
         drill_interval=snapshots.drill_interval,
         bump_revision=snapshots.bump_revision,
         metrics_port=settings.etcd.metrics_port,
+        drain=timing.drain,
+        protect_voters=settings.autoscaling.protect_voters,
         replace_unhealthy=settings.autoscaling.replace_unhealthy,
     )

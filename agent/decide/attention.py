@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from agent.decide.recovering import STAY_DOWN
 from agent.decide.snapshotting import is_up_to_date, newest_of, turn_of
-from agent.model.cluster import Membership, MemberStatus, voter_target
+from agent.model.cluster import Membership, MemberStatus, quorum_of, voter_target
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Stage
 from agent.model.memory import CRASHES, Memory, is_settled
 from agent.model.observation import Observation
@@ -154,13 +154,20 @@ def _fleet_every(near: Observation, memory: Memory, policy: Policy) -> timedelta
         if memory.fleet is None or memory.arriving:  # a launching hook may wait
             return policy.patient_trouble_interval
         if not near.beside_the_leader:
-            return None
+            return policy.fleet_interval if _may_need_protection(near, memory, policy) else None
         return _troubled(memory, near, policy) or policy.fleet_interval
     if is_spare(near, memory):
         return policy.fleet_interval
     if _restarts_in_place(near) and memory.etcd_short_lives == 0 and not without_a_cluster(near, memory, policy):
         return None  # an etcd that keeps ending may have been removed: those who can tell are where EC2 says
     return _trouble_interval(memory.unsettled_since, near, policy)
+
+
+def _may_need_protection(near: Observation, memory: Memory, policy: Policy) -> bool:
+    """Or needs it no longer: how many are wanted is to be known, and who is leaving."""
+    voters = near.membership.voters if isinstance(near.membership, Membership) else ()
+    silent = any(not near.answers.answered(each.id) for each in voters)
+    return policy.protect_voters and bool(memory.protected or silent or len(voters) - quorum_of(len(voters)) < 1)
 
 
 def _troubled(memory: Memory, near: Observation, policy: Policy) -> timedelta | None:

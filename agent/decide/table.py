@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from agent.decide import (
     assembling,
     contradicting,
+    draining,
     fencing,
     founding,
     healing,
     joining,
     leaving,
     promoting,
+    protecting,
     recovering,
     removing,
     reporting,
@@ -73,6 +75,7 @@ RULES: tuple[Rule, ...] = (
     Rule("clear-inherited-alarm", settling.clear_an_inherited_alarm),
     Rule("remove-departed", removing.remove_a_departed_member),
     Rule("remove-stalled-learner", removing.remove_a_stalled_learner),
+    Rule("drain", draining.let_clients_go_first),
     Rule("leave", leaving.leave),
     Rule("arrive", leaving.arrive),
     Rule("promote-myself", promoting.promote_myself),
@@ -84,6 +87,7 @@ RULES: tuple[Rule, ...] = (
     Rule("take-snapshot", snapshotting.take_snapshot),
     Rule("expire-snapshots", snapshotting.expire_snapshots),
     Rule("drill", snapshotting.drill),
+    Rule("protect", protecting.protect_while_it_is_needed),
     Rule("rest", resting.rest),
 )
 

@@ -171,6 +171,13 @@ class AskToBeReplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class ProtectFromScaleIn:
+    """Keep Auto Scaling from choosing this instance when it scales in, or no longer."""
+
+    protected: bool
+
+
+@dataclass(frozen=True, slots=True)
 class UpdatePeerUrl:
     """Tell the cluster where a member that moved listens now."""
 
@@ -238,6 +245,7 @@ Action = (
     | CompleteHook
     | HeartbeatHook
     | AskToBeReplaced
+    | ProtectFromScaleIn
 )
 
 MembershipChange = AddLearner | PromoteMember | RemoveMember | UpdatePeerUrl

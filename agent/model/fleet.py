@@ -48,6 +48,7 @@ class Instance:
     zone: str
     group: str | None = None  # the Auto Scaling group's name
     lifecycle: str | None = None  # Auto Scaling's LifecycleState, e.g. `InService`, `Pending:Wait`
+    protected: bool | None = None  # from scale-in; None: in no group, or not told
 
     @property
     def live(self) -> bool:

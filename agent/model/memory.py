@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from agent.model.actions import (
     AskToBeReplaced,
@@ -20,6 +21,7 @@ from agent.model.actions import (
     FileReport,
     HeartbeatHook,
     Outcome,
+    ProtectFromScaleIn,
     Rest,
     Result,
     StartEtcd,
@@ -94,6 +96,8 @@ class Memory:
     """Since when Auto Scaling has been terminating this instance."""
     heartbeat_at: datetime | None = None  # of its hook
     completed: frozenset[Transition] = frozenset()  # the hooks of this instance that we let go on
+    protected: bool | None = None  # this instance, from scale-in, as last told or set; None: not known
+    protection_tried_at: datetime | None = None
     failures: int = 0  # of tasks in a row
     work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
@@ -173,10 +177,8 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
     done = result.outcome is Outcome.DONE
     if decision.rule == PROVEN_LOST and memory.head is not None:
         memory = replace(memory, proven_lost=memory.head.generation, proven_lost_at=now)
-    if isinstance(decision.action, HeartbeatHook):
-        return replace(memory, heartbeat_at=now)
-    if isinstance(decision.action, AskToBeReplaced):
-        return replace(memory, replacement_asked_at=now)
+    if isinstance(decision.action, HeartbeatHook | ProtectFromScaleIn | AskToBeReplaced):
+        return _remember_what_was_asked_of_the_group(memory, decision.action, done, now)
     if isinstance(decision.action, StartEtcd):
         memory = replace(memory, etcd_refused=result.outcome is Outcome.REFUSED)
     if isinstance(decision.action, Rest | Wait | CallHuman) or result.outcome is Outcome.REFUSED:
@@ -197,6 +199,21 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
     if isinstance(decision.action, StopEtcd):
         return replace(memory, etcd_running_since=None)  # ended by us: not a life that was too short
     return memory
+
+
+def _remember_what_was_asked_of_the_group(
+    memory: Memory, action: HeartbeatHook | ProtectFromScaleIn | AskToBeReplaced, done: bool, now: datetime
+) -> Memory:
+    match action:
+        case HeartbeatHook():
+            return replace(memory, heartbeat_at=now)
+        case AskToBeReplaced():
+            return replace(memory, replacement_asked_at=now)
+        case ProtectFromScaleIn(protected=protected):
+            known = protected if done else memory.protected
+            return replace(memory, protected=known, protection_tried_at=None if done else now)
+        case _:
+            assert_never(action)
 
 
 def is_settled(o: Observation) -> bool:
@@ -244,6 +261,7 @@ def _remember_fleet(memory: Memory, o: Observation, policy: Policy) -> Memory:
         memory,
         fleet=o.fleet,
         fleet_read_at=o.now,
+        protected=None if here is None else here.protected,
         arriving=here is not None and (here.lifecycle or "").startswith("Pending"),
         groups_read_at=o.now if groups_too else memory.groups_read_at,
         unheard_of=looks,
@@ -257,6 +275,8 @@ def groups_are_due(memory: Memory, now: datetime, policy: Policy) -> bool:
         return True
     if memory.leaving_since is not None or memory.arriving:
         return True  # who else is, and whether a hook waits by now
+    if memory.protected and policy.protect_voters:
+        return True  # whether fewer are wanted by now
     return now - memory.groups_read_at >= policy.groups_interval
 
 

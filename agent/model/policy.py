@@ -38,6 +38,8 @@ class Policy:
     drill_interval: timedelta = timedelta(days=1)  # 0: never
     bump_revision: int = 1_000_000_000  # added to revisions at a restore, so that watchers notice; 0: not at all
     metrics_port: int = 2381
+    drain: timedelta = timedelta(0)  # a member that leaves serves on for this long, and is not ready
+    protect_voters: bool = False  # from scale-in, while the cluster can spare nobody
     replace_unhealthy: bool = False  # ask Auto Scaling for another instance where none of ours can live here
 
     def client_url(self, private_ip: str) -> ClientUrl:

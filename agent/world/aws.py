@@ -58,6 +58,7 @@ METHODS = {
     "PutObject": "put_object",
     "RecordLifecycleActionHeartbeat": "record_lifecycle_action_heartbeat",
     "SetInstanceHealth": "set_instance_health",
+    "SetInstanceProtection": "set_instance_protection",
 }
 """Every AWS operation that `call` knows, and boto3's name of it."""
 

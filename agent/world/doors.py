@@ -72,6 +72,10 @@ class Cloud(Protocol):
         """RecordLifecycleActionHeartbeat for every terminating hook of our group. None is no error."""
         ...
 
+    def protect(self, protected: bool) -> None:
+        """SetInstanceProtection, for this instance. The next fleet is read with its groups."""
+        ...
+
     def call_unhealthy(self) -> None:
         """SetInstanceHealth: Unhealthy, for this instance, after its group's grace period for new ones."""
         ...

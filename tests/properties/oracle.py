@@ -94,11 +94,10 @@ def _does_not_run(entry: Member, o: Observation, memory: Memory) -> bool:
     identity = identity_of(o)
     if identity is None or identity.member_id != entry.id or isinstance(o.answers.of.get(entry.id), MemberStatus):
         return False
-    assert isinstance(o.process, EtcdStopped)
     leaves = o.lifecycle_target == "Terminated"
     enough = 2 if isinstance(o.survey, Damaged) or leaves else 8
     lives = memory.etcd_short_lives if leaves else memory.etcd_unexplained
-    return lives >= enough and (leaves or o.obstacle is None)
+    return isinstance(o.process, EtcdStopped) and lives >= enough and (leaves or o.obstacle is None)
 
 
 def replacement_is_sound(example: Example) -> None:

@@ -302,6 +302,8 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "snapshots_read_at": st.one_of(st.none(), times),
     "manifest": st.one_of(st.none(), manifests),
     "last_drill_at": st.one_of(st.none(), times),
+    "protected": st.sampled_from([None, False, True]),
+    "protection_tried_at": st.one_of(st.none(), times),
     "failures": st.integers(0, 20),
     "work_ended_at": st.one_of(st.none(), times),
     "unsettled_since": st.one_of(st.none(), times),

@@ -37,7 +37,10 @@ class Agent:
         self.calls: Counter[str] = Counter()  # requests by door
         self.at_crash: Callable[[], None] = lambda: None
         self.policy = Policy(
-            cluster="prod", groups_interval=timedelta(seconds=30), replace_unhealthy=sim.replace_unhealthy
+            cluster="prod",
+            groups_interval=timedelta(seconds=30),
+            replace_unhealthy=sim.replace_unhealthy,
+            protect_voters=sim.protect_voters,
         )
         self.cloud = SimCloud(self)
         self._open_doors()

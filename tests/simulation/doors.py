@@ -221,6 +221,9 @@ class SimCloud(Door):
     def heartbeat_hook(self) -> None:
         self.write(lambda: None)
 
+    def protect(self, protected: bool) -> None:
+        self.write(lambda: self.sim.protect(self.agent.name, protected))
+
     def call_unhealthy(self) -> None:
         self.write(lambda: self.sim.call_unhealthy(self.agent.name))
 
@@ -254,4 +257,5 @@ class SimCloud(Door):
             zone=machine.zone,
             group=None if self.groups_unseen else machine.group,
             lifecycle=None if self.groups_unseen else machine.lifecycle,
+            protected=None if self.groups_unseen or machine.group is None else machine.protected,
         )

@@ -41,6 +41,7 @@ class Machine:
     state: InstanceState = InstanceState.RUNNING
     lifecycle: str | None = "InService"
     skew: timedelta = timedelta(0)  # how far its clock is ahead
+    protected: bool = False  # from scale-in
     awaited: bool = False  # its terminating hook ends when its agent completes it, and not before
     # ---- the disk
     identity: Identity | None = None

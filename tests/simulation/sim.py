@@ -18,6 +18,7 @@ from heapq import heappop, heappush
 
 from agent.model.actions import Launch
 from agent.model.cluster import Alarm, Member, voter_target
+from agent.model.faults import Refused
 from agent.model.fleet import Group, InstanceState
 from agent.model.generation import FIRST, Cause, Exclusion, GenerationRecord
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
@@ -51,10 +52,12 @@ class Sim:
         groups: int = 1,
         interleave: float = 0.05,
         replace_unhealthy: bool = False,
+        protect_voters: bool = False,
     ) -> None:
         self.random = random.Random(seed)
         self.interleave = interleave
         self.replace_unhealthy = replace_unhealthy
+        self.protect_voters = protect_voters
         self.now = START
         self.objects: dict[str, tuple[str, datetime]] = {}
         self.contents: dict[str, Entry] = {}  # what a snapshot with this digest holds
@@ -116,6 +119,13 @@ class Sim:
         """The same, with a hook that waits until the agent completes it."""
         self.machines[name].awaited = True
         self.begin_to_terminate(name)
+
+    def protect(self, name: InstanceId, protected: bool) -> None:
+        """Only of what is in service, as Auto Scaling has it."""
+        if self.machines[name].lifecycle != "InService":
+            raise Refused(f"The instance {name} is not in InService")
+        self.machines[name].protected = protected
+        self.tell(f"{name} is {'protected' if protected else 'not protected any more'}")
 
     def call_unhealthy(self, name: InstanceId) -> None:
         """Its group ends it, with a hook, and launches another."""
