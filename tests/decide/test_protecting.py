@@ -171,3 +171,7 @@ def test_how_many_are_wanted_is_looked_up_while_it_matters() -> None:
     assert not fleet_is_asked(a_healthy_three(B))
     assert groups_are_due(thin(held=True).memory, NOW, thin().policy)
     assert not groups_are_due(thin().memory, NOW, thin().policy)
+
+
+def test_without_a_quorum_nothing_is_said() -> None:
+    assert protect_while_it_is_needed(situation(thin().seeing(membership=TIMEOUT))) is None
