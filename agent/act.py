@@ -12,6 +12,7 @@ from typing import assert_never
 from agent.model.actions import (
     Action,
     AddLearner,
+    AskToBeReplaced,
     BeginTask,
     CallHuman,
     Compact,
@@ -25,6 +26,7 @@ from agent.model.actions import (
     MoveLeader,
     Outcome,
     PromoteMember,
+    ProtectFromScaleIn,
     PutInPlace,
     Quarantine,
     RemoveMember,
@@ -76,6 +78,10 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
             return _done(lambda: world.cloud.complete_hook(transition))
         case HeartbeatHook(transition=transition):
             return _done(lambda: world.cloud.heartbeat_hook(transition))
+        case AskToBeReplaced():
+            return _done(world.cloud.call_unhealthy)
+        case ProtectFromScaleIn(protected=protected):
+            return _done(lambda: world.cloud.protect(protected))
         case BeginTask(task=task):
             return _done(lambda: world.workshop.begin(task))
         case _:

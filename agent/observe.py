@@ -13,6 +13,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from agent.decide import Ask, worth_asking
+from agent.decide.attention import ails
 from agent.decide.seeding import manifest_wanted
 from agent.model.cluster import Answers, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdRunning
@@ -41,7 +42,7 @@ def ask(read: Callable[[], T]) -> T | Unknown:
 def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation:
     """One round's facts."""
     near = _near(world, me, policy)
-    if near.beside_the_leader and isinstance(near.membership, Membership):
+    if (near.beside_the_leader or policy.protect_voters) and isinstance(near.membership, Membership):
         near = _with_others(world, near, memory, policy)  # the leader's agent watches the others
     asks = worth_asking(near, memory, policy)
     o = replace(
@@ -57,6 +58,8 @@ def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation
     if Ask.OTHERS in asks and o.head is not None and o.formed is not None:
         # where nothing has formed there is no list to ask for, and an etcd that starts keeps callers waiting
         o = _with_others(world, o, memory, policy)
+    if ails(o, memory):
+        o = replace(o, survey=ask(world.host.survey), obstacle=ask(world.host.obstacle))
     o = _with_snapshots(world, o, asks, memory)
     o = _with_upkeep(world, o, asks)
     o = with_hold(world, o) if Ask.HOLD in asks else o

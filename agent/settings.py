@@ -310,6 +310,11 @@ class Timing:
         _seconds(10),
         "wait this long for a quorum to take a new address before etcd is started regardless",
     )
+    drain: timedelta = setting(
+        _span("0s", "1h"),
+        timedelta(0),
+        "a member that leaves serves on for this long after /readyz says no, so that load balancers notice",
+    )
     etcd_stop_timeout: timedelta = setting(
         _span("1s", "10m"),
         _seconds(30),
@@ -362,6 +367,22 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True)
+class Autoscaling:
+    """What the agent asks of its instance's Auto Scaling group. Each of these needs a permission of its own."""
+
+    protect_voters: bool = setting(
+        Switch(),
+        False,
+        "protect voters from scale-in while one more loss would cost the quorum (SetInstanceProtection)",
+    )
+    replace_unhealthy: bool = setting(
+        Switch(),
+        False,
+        "ask for another instance where etcd cannot run here and the others have a quorum (SetInstanceHealth)",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What the agent writes to standard error."""
 
@@ -388,6 +409,7 @@ class Settings:
     timing: Timing = field(default_factory=Timing)
     tls: Tls = field(default_factory=Tls)
     http: Http = field(default_factory=Http)
+    autoscaling: Autoscaling = field(default_factory=Autoscaling)
     log: Log = field(default_factory=Log)
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
@@ -432,6 +454,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "timing": Timing,
         "tls": Tls,
         "http": Http,
+        "autoscaling": Autoscaling,
         "log": Log,
     }
 )

@@ -210,6 +210,7 @@ def _host(settings: Settings, me: Me, disk: DataRoot, clock: SystemClock) -> Ins
         private_ip=me.private_ip,
         client_port=etcd.client_port,
         metrics_port=etcd.metrics_port,
+        peer_port=etcd.peer_port,
         quota_backend_bytes=etcd.quota_backend_bytes,
         auto_compaction_retention=etcd.auto_compaction_retention,
         heartbeat_ms=etcd.heartbeat_ms,
@@ -256,4 +257,7 @@ def policy(settings: Settings) -> Policy:
         defragment_share=settings.maintenance.defragment_percent / 100,
         maintenance_after=settings.maintenance.after,
         nospace=settings.maintenance.nospace,
+        drain=timing.drain,
+        protect_voters=settings.autoscaling.protect_voters,
+        replace_unhealthy=settings.autoscaling.replace_unhealthy,
     )

@@ -12,10 +12,10 @@ from enum import StrEnum
 
 from agent.decide.recovering import STAY_DOWN
 from agent.decide.snapshotting import is_up_to_date, newest_of, turn_of
-from agent.model.cluster import Membership, MemberStatus, voter_target
-from agent.model.disk import Data, Disk, EtcdRunning, Stage
+from agent.model.cluster import Membership, MemberStatus, quorum_of, voter_target
+from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Stage
 from agent.model.known import Unknown
-from agent.model.memory import Memory, is_settled
+from agent.model.memory import CRASHES, Memory, is_settled
 from agent.model.observation import Observation
 from agent.model.policy import Policy
 from agent.model.work import Ended, Working
@@ -174,13 +174,20 @@ def _fleet_every(near: Observation, memory: Memory, policy: Policy) -> timedelta
         if memory.fleet is None or memory.arriving:  # a launching hook may wait
             return policy.patient_trouble_interval
         if not near.beside_the_leader:
-            return None
+            return policy.fleet_interval if _may_need_protection(near, memory, policy) else None
         return _troubled(memory, near, policy) or policy.fleet_interval
     if is_spare(near, memory):
         return policy.fleet_interval
     if _restarts_in_place(near) and memory.etcd_short_lives == 0 and not without_a_cluster(near, memory, policy):
         return None  # an etcd that keeps ending may have been removed: those who can tell are where EC2 says
     return _trouble_interval(memory.unsettled_since, near, policy)
+
+
+def _may_need_protection(near: Observation, memory: Memory, policy: Policy) -> bool:
+    """Or needs it no longer: how many are wanted is to be known, and who is leaving."""
+    voters = near.membership.voters if isinstance(near.membership, Membership) else ()
+    silent = any(not near.answers.answered(each.id) for each in voters)
+    return policy.protect_voters and bool(memory.protected or silent or len(voters) - quorum_of(len(voters)) < 1)
 
 
 def _troubled(memory: Memory, near: Observation, policy: Policy) -> timedelta | None:
@@ -218,6 +225,13 @@ def _has_data(near: Observation) -> bool:
 def _never_stamped(near: Observation) -> bool:
     stage = near.disk.identity and near.disk.identity.stage if isinstance(near.disk, Disk) else None
     return stage is not Stage.MEMBER
+
+
+def ails(near: Observation, memory: Memory) -> bool:
+    """etcd does not run, and it is time to look for the reason, in its files and around them."""
+    if not isinstance(near.process, EtcdStopped) or not _has_data(near):
+        return False
+    return memory.etcd_short_lives >= CRASHES or memory.etcd_refused
 
 
 def _needs_others(near: Observation) -> bool:

@@ -12,9 +12,10 @@ from dataclasses import replace
 from agent.decide.situation import Situation, do
 from agent.model.actions import Decision, Quarantine, StampIdentity, StopEtcd
 from agent.model.cluster import Membership
-from agent.model.disk import Identity, Stage
+from agent.model.disk import BROKEN, Identity, Stage
 from agent.model.generation import GenerationRecord
 from agent.model.known import Unknown
+from agent.model.memory import CRASHES
 
 
 def fence_an_older_generation(s: Situation) -> Decision | None:
@@ -63,4 +64,5 @@ def quarantine_what_is_fenced(s: Situation) -> Decision | None:
     if s.identity is None or s.identity.stage is not Stage.FENCED:
         return None
     why = f"fenced: member {s.identity.member_id or 'unknown'} of generation {s.identity.generation}"
-    return do(Quarantine(f"generation-{s.identity.generation}-fenced"), why)
+    ailing = s.memory.etcd_short_lives >= CRASHES
+    return do(Quarantine(f"generation-{s.identity.generation}-{BROKEN if ailing else 'fenced'}"), why)

@@ -20,6 +20,7 @@ from typing import assert_never
 from agent.model.actions import (
     Action,
     AddLearner,
+    AskToBeReplaced,
     BeginTask,
     Blocker,
     CallHuman,
@@ -34,6 +35,7 @@ from agent.model.actions import (
     MarkBad,
     MoveLeader,
     PromoteMember,
+    ProtectFromScaleIn,
     PutInPlace,
     Quarantine,
     RemoveMember,
@@ -95,7 +97,7 @@ def is_held_back(action: Action, disk: Disk) -> bool:
     match action:
         case AddLearner() | PromoteMember() | RemoveMember() | UpdatePeerUrl() | MoveLeader() | Disarm() | Compact():
             return True
-        case CreateGeneration() | WriteClaim() | PutInPlace() | MarkBad() | CompleteHook():
+        case CreateGeneration() | WriteClaim() | PutInPlace() | MarkBad() | CompleteHook() | AskToBeReplaced():
             return True
         case StampIdentity(identity=identity):
             return identity.stage not in (Stage.MEMBER, Stage.FENCED)  # a step of founding or joining
@@ -109,7 +111,7 @@ def is_held_back(action: Action, disk: Disk) -> bool:
             return True
         case Rest() | Wait() | CallHuman() | FileReport() | HeartbeatHook() | WriteFormed():
             return False
-        case ExpireSnapshots() | Quarantine():
+        case ExpireSnapshots() | Quarantine() | ProtectFromScaleIn():
             return False
         case _:
             assert_never(action)

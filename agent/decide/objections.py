@@ -14,6 +14,7 @@ from agent.decide.objections_to_succession import failing, to_creating, to_stopp
 from agent.model.actions import (
     Action,
     AddLearner,
+    AskToBeReplaced,
     BeginTask,
     Blocker,
     CallHuman,
@@ -28,6 +29,7 @@ from agent.model.actions import (
     MembershipChange,
     MoveLeader,
     PromoteMember,
+    ProtectFromScaleIn,
     PutInPlace,
     Quarantine,
     RemoveMember,
@@ -41,19 +43,29 @@ from agent.model.actions import (
     WriteFormed,
 )
 from agent.model.cluster import Alarm, AlarmKind, Member, Membership, MemberStatus
-from agent.model.disk import Data, Disk, EtcdStopped, Identity, Stage
+from agent.model.disk import Data, Disk, EtcdStopped, Identity, Obstacle, ObstacleKind, Stage
 from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Claim, GenerationRecord
 from agent.model.ids import InstanceId, MemberId, Nonce
 from agent.model.known import Unknown
-from agent.model.members import Survey
+from agent.model.members import Damaged, Survey
 from agent.model.memory import Memory
 from agent.model.observation import Observation
 from agent.model.snapshot import Manifest, SnapshotName
 from agent.model.spot import SpotAction, SpotNotice
 from agent.model.work import Defragment, Drill, RescueLog, TakeSnapshot
 
-HARMLESS = (Rest, Wait, CallHuman, FileReport, HeartbeatHook, WriteFormed, ExpireSnapshots, Quarantine)
+HARMLESS = (
+    Rest,
+    Wait,
+    CallHuman,
+    FileReport,
+    HeartbeatHook,
+    WriteFormed,
+    ExpireSnapshots,
+    Quarantine,
+    ProtectFromScaleIn,
+)
 """What an operator's hold does not hold back."""
 
 OnTheCluster = MembershipChange | MoveLeader | Disarm | Compact
@@ -71,6 +83,8 @@ def _to_the_action(decision: Decision, o: Observation, memory: Memory) -> tuple[
             return _to_changing_the_cluster(decision.action, o, memory)
         case CompleteHook(transition=transition):
             return _to_completing(transition, o)
+        case AskToBeReplaced():
+            return _to_being_replaced(o)
         case StopEtcd() | Quarantine() | StampIdentity() | StartEtcd() | PutInPlace() | BeginTask():
             return _to_changing_this_instance(decision.action, o, memory)
         case CreateGeneration(record=record):
@@ -178,7 +192,7 @@ def _to_removing(member: MemberId, o: Observation, memory: Memory) -> tuple[str,
     own = ours and isinstance(o.disk, Disk) and o.disk.data is not Data.PRESENT
     stopped = isinstance(o.process, EtcdStopped)
     leaves = entry.name == o.me.instance and (o.lifecycle_target == "Terminated" or _is_taken(o))
-    dead = _is_dead(entry, o, memory)
+    dead = _is_dead(entry, o, memory) or _cannot_run(entry, o, memory)
     return failing(
         the_removed_one_is_dead_or_was_ours=entry.is_learner or dead or (own and stopped) or leaves,
         the_removed_one_is_not_this_running_member=entry.name != o.me.instance or stopped or leaves,
@@ -200,6 +214,32 @@ def _is_dead(entry: Member, o: Observation, memory: Memory) -> bool:
     aged = o.now - memory.seen_since.get(entry.id, o.now) >= timedelta(hours=1)
     forgotten = name in o.fleet.unheard_of and memory.unheard_of.get(name, 0) > 1 and aged
     return name in o.fleet.ended_by_group or forgotten
+
+
+def _cannot_run(entry: Member, o: Observation, memory: Memory) -> bool:
+    """It is ours by the disk's word, and its etcd came up here again and again, and never stayed."""
+    if not isinstance(o.disk, Disk) or o.disk.identity is None or not isinstance(o.membership, Membership):
+        return False
+    mine = (o.disk.identity.member_id, o.disk.identity.cluster_id) == (entry.id, o.membership.cluster_id)
+    silent = not isinstance(o.answers.of.get(entry.id), MemberStatus)
+    lives = memory.etcd_short_lives if o.lifecycle_target == "Terminated" else memory.etcd_unexplained
+    leaves = o.lifecycle_target == "Terminated"
+    for_its_data = o.obstacle is None and (lives >= 8 or isinstance(o.survey, Damaged))
+    return mine and silent and isinstance(o.process, EtcdStopped) and lives >= 2 and (leaves or for_its_data)
+
+
+def _to_being_replaced(o: Observation) -> tuple[str, ...]:
+    """Auto Scaling would end this instance with its disk: a quorum must stand that does not need it."""
+    identity = o.disk.identity if isinstance(o.disk, Disk) else None
+    entry = None if identity is None or identity.member_id is None else _entry(identity.member_id, o)
+    return failing(
+        etcd_has_stopped=isinstance(o.process, EtcdStopped),
+        a_quorum_of_the_others_answers=entry is not None
+        and isinstance(o.membership, Membership)
+        and identity is not None
+        and identity.cluster_id == o.membership.cluster_id
+        and _remains(entry, o.membership, o),
+    )
 
 
 def _remains(entry: Member, membership: Membership, o: Observation) -> bool:
@@ -251,10 +291,21 @@ def _to_completing(transition: Transition, o: Observation) -> tuple[str, ...]:
     identity = o.disk.identity if isinstance(o.disk, Disk) else None
     fenced = identity is not None and identity.stage is Stage.FENCED
     no_data = isinstance(o.disk, Disk) and o.disk.data is not Data.PRESENT and isinstance(o.process, EtcdStopped)
+    removed = identity is not None and _was_removed(identity, o)
     return failing(
         this_instance_is_leaving=o.lifecycle_target == "Terminated",
-        nothing_here_is_needed=no_data or fenced or _is_saved(o),
+        nothing_here_is_needed=no_data or fenced or removed or _is_saved(o),
     )
+
+
+def _was_removed(identity: Identity, o: Observation) -> bool:
+    """A quorum's list has our member no more, and a disk that fails takes no fence."""
+    if not isinstance(o.membership, Membership) or not isinstance(o.process, EtcdStopped):
+        return False
+    fails = isinstance(o.obstacle, Obstacle) and o.obstacle.kind is ObstacleKind.DISK
+    ids = [each.id for each in o.membership.members]
+    known = identity.member_id is not None and identity.cluster_id == o.membership.cluster_id
+    return fails and known and identity.member_id not in ids
 
 
 def _is_saved(o: Observation) -> bool:

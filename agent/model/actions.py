@@ -170,6 +170,18 @@ class HeartbeatHook:
 
 
 @dataclass(frozen=True, slots=True)
+class AskToBeReplaced:
+    """Tell Auto Scaling that this instance is unhealthy: it terminates it, hooks and all, and launches another."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectFromScaleIn:
+    """Keep Auto Scaling from choosing this instance when it scales in, or no longer."""
+
+    protected: bool
+
+
+@dataclass(frozen=True, slots=True)
 class UpdatePeerUrl:
     """Tell the cluster where a member that moved listens now."""
 
@@ -244,6 +256,8 @@ Action = (
     | MoveLeader
     | CompleteHook
     | HeartbeatHook
+    | AskToBeReplaced
+    | ProtectFromScaleIn
 )
 
 MembershipChange = AddLearner | PromoteMember | RemoveMember | UpdatePeerUrl

@@ -8,9 +8,13 @@ etcd creates its write-ahead log before it speaks to anybody. So, with our claim
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
+
+BROKEN = "broken"
+"""How the name of a folder in the quarantine ends whose data etcd kept ending on (see `decide.healing`)."""
 
 
 class Data(StrEnum):
@@ -55,6 +59,8 @@ class Disk:
     """Digests (sha256, hex) of the snapshots that lie here, fetched and verified."""
     restored: frozenset[Nonce] = frozenset()
     """Data directories that were restored for an identity of this nonce, and wait to be put in place."""
+    broken_at: tuple[datetime, ...] = ()
+    """When data went to quarantine on which etcd kept ending, oldest first; by this instance's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +78,23 @@ class EtcdStopped:
 
 
 EtcdProcess = EtcdRunning | EtcdStopped
+
+
+class ObstacleKind(StrEnum):
+    """What keeps any etcd from running here, whatever its data is."""
+
+    DISK = "disk"  # writes to it fail, or it is read-only
+    FULL = "full"
+    PORT = "port"  # somebody else listens on one of etcd's
+    BINARY = "binary"  # none, or not one for this data
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Found by looking while etcd does not run. `why` is one line for a person."""
+
+    kind: ObstacleKind
+    why: str
+
+    def __str__(self) -> str:
+        return self.why

@@ -50,6 +50,7 @@ class Instance:
     group: str | None = None  # the Auto Scaling group's name
     lifecycle: str | None = None  # Auto Scaling's LifecycleState, e.g. `InService`, `Pending:Wait`
     hold: Hold | None = None  # by a tag of its own: this instance's agent alone pauses
+    protected: bool | None = None  # from scale-in; None: in no group, or not told
 
     @property
     def live(self) -> bool:

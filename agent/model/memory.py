@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from agent.model.actions import (
+    Action,
+    AskToBeReplaced,
     BeginTask,
     CallHuman,
     Compact,
@@ -21,6 +24,7 @@ from agent.model.actions import (
     HeartbeatHook,
     MoveLeader,
     Outcome,
+    ProtectFromScaleIn,
     Rest,
     Result,
     StartEtcd,
@@ -28,7 +32,7 @@ from agent.model.actions import (
     Wait,
 )
 from agent.model.cluster import Answers, Membership, MemberStatus
-from agent.model.disk import EtcdRunning, EtcdStopped, Stage
+from agent.model.disk import EtcdRunning, EtcdStopped, Obstacle, Stage
 from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Formed, GenerationRecord, Report
 from agent.model.hold import Hold
@@ -106,12 +110,21 @@ class Memory:
     compacted: int | None = None  # up to which revision, by this agent
     defragmented: Mapping[MemberId, datetime] = field(default_factory=dict)
     """When this agent last had each member defragmented, whatever became of it; since it last compacted, if it did."""
+    protected: bool | None = None  # this instance, from scale-in, as last told or set; None: not known
+    protection_tried_at: datetime | None = None
     failures: int = 0  # of tasks in a row
     work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
     etcd_ended_at: datetime | None = None
     etcd_short_lives: int = 0
     """How often in a row etcd ended soon after its start."""
+    etcd_unexplained: int = 0
+    """How many of these nothing explains that was found beside its data: what was mended since then is given a try."""
+    etcd_version: str = ""  # of the installed one, as last told
+    etcd_refused: bool = False
+    """The last start was refused by this instance itself: its disk, its supervisor."""
+    replacement_asked_at: datetime | None = None
+    """When Auto Scaling was last asked to replace this instance, whatever came of it."""
 
     @property
     def going_since(self) -> datetime | None:
@@ -127,6 +140,8 @@ SHORT_LIFE_SECONDS = 30
 
 DEFRAGMENTED_LATELY = timedelta(hours=1)
 """A database that is fragmented again so soon is written anew all the time: defragmenting it is in vain."""
+CRASHES = 2
+"""Short lives in a row after which the reason is looked for."""
 
 PROVEN_LOST = "recover"
 """The rule that speaks only where the generation is proven lost."""
@@ -140,7 +155,7 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     memory = _remember_head(memory, o)
     memory = _remember_fleet(memory, o, policy)
     memory = _remember_cluster(memory, o)
-    memory = _remember_process(memory, o)
+    memory = _remember_unexplained(_remember_process(memory, o), o, before=memory)
     memory = _remember_loss(memory, o)
     memory = _remember_snapshots(memory, o)
     memory = _remember_spot(memory, o)
@@ -194,8 +209,10 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
     done = result.outcome is Outcome.DONE
     if decision.rule == PROVEN_LOST and memory.head is not None:
         memory = replace(memory, proven_lost=memory.head.generation, proven_lost_at=now)
-    if isinstance(decision.action, HeartbeatHook):
-        return replace(memory, heartbeat_at=now)
+    if isinstance(decision.action, HeartbeatHook | ProtectFromScaleIn | AskToBeReplaced):
+        return _remember_what_was_asked_of_the_group(memory, decision.action, done, now)
+    if isinstance(decision.action, StartEtcd):
+        memory = replace(memory, etcd_refused=result.outcome is Outcome.REFUSED)
     if isinstance(decision.action, Rest | Wait | CallHuman) or result.outcome is Outcome.REFUSED:
         return memory
     if isinstance(decision.action, BeginTask):
@@ -209,15 +226,33 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
     if isinstance(decision.action, FileReport):
         memory = forget_asking(_forget_an_unused_fleet(memory))
         return replace(memory, reported=decision.action.report, reported_at=now) if done else memory
-    memory = forget_asking(memory)
-    if isinstance(decision.action, MoveLeader):
-        memory = replace(memory, handed_over_at=now)
+    return _remember_a_change(forget_asking(memory), decision.action, now)
+
+
+def _remember_a_change(memory: Memory, action: Action, now: datetime) -> Memory:
     memory = replace(memory, unsettled_since=None if memory.unsettled_since is None else now)
-    if isinstance(decision.action, StartEtcd):
+    if isinstance(action, MoveLeader):
+        return replace(memory, handed_over_at=now)
+    if isinstance(action, StartEtcd):
         return replace(memory, etcd_running_since=now)  # it may have ended before we look again
-    if isinstance(decision.action, StopEtcd):
+    if isinstance(action, StopEtcd):
         return replace(memory, etcd_running_since=None)  # ended by us: not a life that was too short
     return memory
+
+
+def _remember_what_was_asked_of_the_group(
+    memory: Memory, action: HeartbeatHook | ProtectFromScaleIn | AskToBeReplaced, done: bool, now: datetime
+) -> Memory:
+    match action:
+        case HeartbeatHook():
+            return replace(memory, heartbeat_at=now)
+        case AskToBeReplaced():
+            return replace(memory, replacement_asked_at=now)
+        case ProtectFromScaleIn(protected=protected):
+            known = protected if done else memory.protected
+            return replace(memory, protected=known, protection_tried_at=None if done else now)
+        case _:
+            assert_never(action)
 
 
 def is_settled(o: Observation) -> bool:
@@ -265,6 +300,7 @@ def _remember_fleet(memory: Memory, o: Observation, policy: Policy) -> Memory:
         memory,
         fleet=o.fleet,
         fleet_read_at=o.now,
+        protected=None if here is None else here.protected,
         arriving=here is not None and (here.lifecycle or "").startswith("Pending"),
         groups_read_at=o.now if groups_too else memory.groups_read_at,
         unheard_of=looks,
@@ -278,6 +314,8 @@ def groups_are_due(memory: Memory, now: datetime, policy: Policy) -> bool:
         return True
     if memory.going_since is not None or memory.arriving:
         return True  # who else is, and whether a hook waits by now
+    if memory.protected and policy.protect_voters:
+        return True  # whether fewer are wanted by now
     return now - memory.groups_read_at >= policy.groups_interval
 
 
@@ -383,6 +421,17 @@ def _progress(before: Progress | None, status: MemberStatus | Unknown | None, no
     moved = before is None or status.applied_index > before.applied_index
     in_sync = status.applied_index >= status.committed_index and status.leader is not None
     return Progress(status.applied_index, now) if moved or in_sync else before or Progress(0, now)
+
+
+def _remember_unexplained(memory: Memory, o: Observation, before: Memory) -> Memory:
+    """Short lives in a row with the same etcd installed, and nothing found that kept it from running."""
+    version = before.etcd_version if isinstance(o.etcd_version, Unknown) else o.etcd_version
+    lives = min(memory.etcd_short_lives, before.etcd_unexplained + memory.etcd_short_lives - before.etcd_short_lives)
+    if isinstance(o.obstacle, Obstacle) or version != before.etcd_version:
+        lives = 0
+    if (lives, version) == (before.etcd_unexplained, before.etcd_version):
+        return memory
+    return replace(memory, etcd_unexplained=max(0, lives), etcd_version=version)
 
 
 def _remember_process(memory: Memory, o: Observation) -> Memory:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 
 from agent.model.cluster import Alarm, Answers, Membership, MemberStatus
-from agent.model.disk import Disk, EtcdProcess
+from agent.model.disk import Disk, EtcdProcess, Obstacle
 from agent.model.fleet import Fleet
 from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord
 from agent.model.hold import Hold
@@ -72,6 +72,7 @@ class Observation:
     snapshots: tuple[Listed, ...] | Unknown = NOT_ASKED  # oldest first
     manifest: Manifest | Unknown | None = NOT_ASKED  # of the newest snapshot that the head could be restored from
     survey: Survey | Damaged | Unknown = NOT_ASKED  # of our own data directory
+    obstacle: Obstacle | Unknown | None = NOT_ASKED  # what would keep any etcd from running here; None: nothing
     own_list: tuple[MemberEntry, ...] | Unknown = NOT_ASKED  # what our own etcd has applied, without a quorum
     leader_seen: bool | Unknown = NOT_ASKED  # by our own etcd or, without one, by any member that answers
     alarms: tuple[Alarm, ...] | Unknown = NOT_ASKED

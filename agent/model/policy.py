@@ -44,6 +44,9 @@ class Policy:
     defragment_share: float = 0.5  # of it that is not in use
     maintenance_after: timedelta = timedelta(minutes=5)  # without any change
     nospace: bool = False  # compact, defragment and disarm where a database is full
+    drain: timedelta = timedelta(0)  # a member that leaves serves on for this long, and is not ready
+    protect_voters: bool = False  # from scale-in, while the cluster can spare nobody
+    replace_unhealthy: bool = False  # ask Auto Scaling for another instance where none of ours can live here
 
     def client_url(self, private_ip: str) -> ClientUrl:
         """Where the etcd of the instance with this address answers clients."""

@@ -84,6 +84,10 @@ class Teller:
             return False, "our etcd is a learner: it serves no linearizable reads"
         if isinstance(o.membership, Unknown):
             return False, f"no quorum answered through our etcd: {o.membership}"
+        if o.membership.via != self._policy.client_url(o.me.private_ip):
+            return False, f"a quorum answered, but not through our etcd: only through {o.membership.via}"
+        if self._last.memory.going_since is not None:
+            return False, "this instance is leaving: clients go elsewhere before its member does"
         return True, "our etcd serves linearizable reads"
 
     def status(self) -> Mapping[str, Any]:

@@ -57,6 +57,8 @@ METHODS = {
     "ListObjectsV2": "list_objects_v2",
     "PutObject": "put_object",
     "RecordLifecycleActionHeartbeat": "record_lifecycle_action_heartbeat",
+    "SetInstanceHealth": "set_instance_health",
+    "SetInstanceProtection": "set_instance_protection",
 }
 """Every AWS operation that `call` knows, and boto3's name of it."""
 
@@ -151,7 +153,7 @@ class Aws:
 
     def _answer(self, asked: Asked, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         method = getattr(self._client(asked.service), METHODS[asked.operation])
-        if asked.operation.startswith(("Put", "Complete", "Record")):
+        if asked.operation.startswith(("Put", "Complete", "Record", "Set")):
             return _with_body(method(**parameters))
         return ONCE_MORE.copy()(lambda: _with_body(method(**parameters)))
 

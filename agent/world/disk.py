@@ -24,10 +24,11 @@ import json
 import os
 import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent.model.disk import Data, Disk, Identity, Stage
+from agent.model.disk import BROKEN, Data, Disk, Identity, Stage
 from agent.model.faults import Refused, Unavailable
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import Ignorance
@@ -38,6 +39,7 @@ from agent.world.scratch import remove_unless_in_use
 
 SEED = re.compile(r"seed-([0-9a-f]{64})-([0-9a-f]+)\.db")
 RESTORED = re.compile(r"restored-([0-9A-Za-z]+)-([0-9a-f]+)")
+SET_ASIDE_BROKEN = re.compile(rf"(\d{{8}}T\d{{6}}Z)-.*-{BROKEN}(\.\d+)?")
 SLUG = re.compile(r"[^a-z0-9.]+")
 ATTEMPTS = 100
 
@@ -46,7 +48,7 @@ class DataRoot:
     """One folder that belongs to the agent and its etcd. Nobody else writes in it."""
 
     def __init__(self, root: Path, clock: Clock, boot_id: str) -> None:
-        self._root = root
+        self.root = root
         self._clock = clock
         self._boot = boot_id.replace("-", "")
         self.data = root / "data"
@@ -64,7 +66,7 @@ class DataRoot:
 
     def read(self) -> Disk:
         """Raises Refused where the disk denies it, Unavailable(MALFORMED) where the identity makes no sense."""
-        with durable.refusing(f"reading {self._root}"):
+        with durable.refusing(f"reading {self.root}"):
             try:
                 text = self._identity.read_text()
             except FileNotFoundError:
@@ -73,9 +75,12 @@ class DataRoot:
                 raise _garbled(self._identity, error) from error
             data = state_of(self.data)
             names = _names(self.scratch)
+            set_aside = _names(self._quarantine)
         seeds = frozenset(self._of_this_boot(SEED, names))
         restored = frozenset(map(Nonce, self._of_this_boot(RESTORED, names)))
-        return Disk(None if text is None else _parsed(self._identity, text), data, seeds, restored)
+        return Disk(
+            None if text is None else _parsed(self._identity, text), data, seeds, restored, _broken_at(set_aside)
+        )
 
     def _of_this_boot(self, kind: re.Pattern[str], names: list[str]) -> list[str]:
         found = [match for match in map(kind.fullmatch, names) if match]
@@ -91,15 +96,15 @@ class DataRoot:
         with durable.refusing(f"creating {self.data}"):
             if state_of(self.data) is Data.PRESENT:
                 raise Refused(f"{self.data} holds a member's data: it is not prepared for another", Ignorance.OURS)
-            self._root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
             self.data.mkdir(mode=0o700, exist_ok=True)
             self.data.chmod(0o700)  # etcd warns of any other
             self._give_to_etcd(self.data)
-            durable.sync(self._root)
+            durable.sync(self.root)
 
     def _give_to_etcd(self, path: Path) -> None:
         """An agent of root's serves an etcd of another user: the owner of the root folder says which."""
-        owner = self._root.stat()
+        owner = self.root.stat()
         if os.geteuid() == 0 and (owner.st_uid, owner.st_gid) != (0, 0):
             os.chown(path, owner.st_uid, owner.st_gid)
 
@@ -121,7 +126,7 @@ class DataRoot:
             self._make_ready(restored)
             _clear(self.data)
             restored.rename(self.data)
-        durable.sync_after(self._root, doing)
+        durable.sync_after(self.root, doing)
         durable.sync_after(self.scratch, doing)
 
     def _make_ready(self, restored: Path) -> None:
@@ -169,7 +174,7 @@ class DataRoot:
                 except FileExistsError:
                     continue
                 durable.sync(self._quarantine)
-                durable.sync(self._root)
+                durable.sync(self.root)
                 return folder
         raise Refused(f"{doing}: there are {ATTEMPTS} folders named {name}", Ignorance.OURS)
 
@@ -179,6 +184,11 @@ class DataRoot:
         except (Unavailable, Refused):
             identity = None  # what cannot be read must be movable all the same
         return "unknown" if identity is None else f"g{identity.generation:06d}"
+
+
+def _broken_at(quarantined: list[str]) -> tuple[datetime, ...]:
+    found = [match[1] for match in map(SET_ASIDE_BROKEN.fullmatch, quarantined) if match]
+    return tuple(datetime.strptime(each, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) for each in found)
 
 
 def _names(folder: Path) -> list[str]:

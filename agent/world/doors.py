@@ -14,7 +14,7 @@ from typing import Protocol
 
 from agent.model.actions import Launch
 from agent.model.cluster import Alarm, Membership, MemberStatus
-from agent.model.disk import Disk, EtcdProcess, Identity
+from agent.model.disk import Disk, EtcdProcess, Identity, Obstacle
 from agent.model.fleet import Fleet, Transition
 from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord, Report
 from agent.model.hold import Hold
@@ -80,6 +80,14 @@ class Cloud(Protocol):
 
     def heartbeat_hook(self, transition: Transition) -> None:
         """RecordLifecycleActionHeartbeat for every hook of our group that holds up this transition, if any."""
+        ...
+
+    def protect(self, protected: bool) -> None:
+        """SetInstanceProtection, for this instance. The next fleet is read with its groups."""
+        ...
+
+    def call_unhealthy(self) -> None:
+        """SetInstanceHealth: Unhealthy, for this instance, after its group's grace period for new ones."""
         ...
 
 
@@ -220,6 +228,13 @@ class Host(Protocol):
 
     def survey(self) -> Survey | Damaged:
         """What etcd's files say by themselves, whether or not etcd runs on them. Reads only."""
+        ...
+
+    def obstacle(self) -> Obstacle | None:
+        """What would keep any etcd from running here, whatever its data is; asked while none runs.
+
+        None: a small file could be written and synced, etcd's ports are free, and there is an etcd.
+        """
         ...
 
     def can_bump_revisions(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,6 +42,7 @@ class Groups:
     groups: tuple[Group, ...]
     lifecycle: Mapping[InstanceId, str]
     read_for: frozenset[InstanceId]
+    protected: Mapping[InstanceId, bool] = field(default_factory=dict)
 
 
 class Ec2Cloud:
@@ -69,7 +70,8 @@ class Ec2Cloud:
         unheard_of = (also & missing) - set(found) - set(groups.lifecycle)
         return Fleet(
             instances=tuple(
-                replace(each, lifecycle=groups.lifecycle.get(each.id)) for _, each in sorted(found.items())
+                replace(each, lifecycle=groups.lifecycle.get(each.id), protected=groups.protected.get(each.id))
+                for _, each in sorted(found.items())
             ),
             groups=groups.groups,
             unheard_of=unheard_of,
@@ -90,24 +92,49 @@ class Ec2Cloud:
             with _unless_over():
                 self._aws.call(Asked("autoscaling", "RecordLifecycleActionHeartbeat"), **where)
 
+    def protect(self, protected: bool) -> None:
+        myself = self._myself()
+        if myself.group is None:
+            raise Refused(f"this instance ({self._me}) belongs to no Auto Scaling group", Ignorance.OURS)
+        self._groups = None  # what was read of them is about to be another thing
+        self._aws.call(
+            Asked("autoscaling", "SetInstanceProtection", f"group {myself.group}"),
+            AutoScalingGroupName=myself.group,
+            InstanceIds=[myself.id],
+            ProtectedFromScaleIn=protected,
+        )
+
+    def call_unhealthy(self) -> None:
+        assert self._me is not None, "whoever has no instance has no health"
+        self._aws.call(
+            Asked("autoscaling", "SetInstanceHealth"),
+            InstanceId=self._me,
+            HealthStatus="Unhealthy",
+            ShouldRespectGracePeriod=True,
+        )
+
     def _hooks(self, transition: Transition) -> list[dict[str, str]]:
         """Those of our group that hold up this transition, as the calls on them name them."""
-        assert self._me is not None, "whoever has no instance has no hooks"
-        myself = self._described({self._me}).get(self._me)
-        if myself is None:
-            raise Unavailable(Ignorance.MALFORMED, f"EC2 does not know this instance ({self._me})")
+        myself = self._myself()
         if myself.group is None:
             return []
         asked = Asked("autoscaling", "DescribeLifecycleHooks", f"group {myself.group}")
         found = self._aws.call(asked, AutoScalingGroupName=myself.group).get("LifecycleHooks")
         if not isinstance(found, list):
             raise Unavailable(Ignorance.MALFORMED, f"the answer to {asked} has no LifecycleHooks: is this AWS?")
-        where = {"AutoScalingGroupName": myself.group, "InstanceId": self._me}
+        where = {"AutoScalingGroupName": myself.group, "InstanceId": myself.id}
         return [
             {**where, "LifecycleHookName": each["LifecycleHookName"]}
             for each in found
             if each.get("LifecycleTransition") == transition
         ]
+
+    def _myself(self) -> Instance:
+        assert self._me is not None, "whoever has no instance has no hooks, and no place in a group"
+        myself = self._described({self._me}).get(self._me)
+        if myself is None:
+            raise Unavailable(Ignorance.MALFORMED, f"EC2 does not know this instance ({self._me})")
+        return myself
 
     # ---- instances -------------------------------------------------------------------------------------------------
 
@@ -169,11 +196,17 @@ class Ec2Cloud:
             for group in raw.values()
             for each in group.get("Instances", ())
         }
+        protected = {
+            InstanceId(each["InstanceId"]): bool(each["ProtectedFromScaleIn"])
+            for group in raw.values()
+            for each in group.get("Instances", ())
+            if "ProtectedFromScaleIn" in each
+        }
         for name, group in raw.items():
             if group.get("WarmPoolConfiguration"):  # its instances are in no other list
                 lifecycle.update(self._warm_pool(name))
         groups = tuple(_group(name, group) for name, group in sorted(raw.items()))
-        return Groups(groups, lifecycle, live)
+        return Groups(groups, lifecycle, live, protected)
 
     def _described_groups(self, which: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
         asked, answer = Asked("autoscaling", "DescribeAutoScalingGroups"), "AutoScalingGroups"

@@ -41,6 +41,7 @@ class EtcdSettings:
     heartbeat_ms: int = 100
     election_ms: int = 1000
     tls: ServerTls | None = None
+    peer_port: int = 2380  # where a launch's peer URL points
     extra: tuple[tuple[str, str], ...] = ()  # flags without dashes in front, and their values
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from agent.model.actions import Launch
-from agent.model.disk import Disk, EtcdProcess, EtcdRunning, Identity
+from agent.model.disk import Disk, EtcdProcess, EtcdRunning, Identity, Obstacle
 from agent.model.faults import Refused, Unavailable
 from agent.model.ids import Nonce
 from agent.model.known import Ignorance
@@ -20,6 +20,7 @@ from agent.world.disk import DataRoot
 from agent.world.etcd_launch import EtcdSettings, etcd_environment
 from agent.world.etcd_restore import can_bump_revisions, restore_tool
 from agent.world.etcd_survey import SegmentMemory, survey
+from agent.world.obstacles import obstacle
 from agent.world.supervisor import Supervisor
 
 VERSION = re.compile(r"^etcd Version: (\S+)", re.MULTILINE)
@@ -61,6 +62,11 @@ class InstanceHost:
 
     def survey(self) -> Survey | Damaged:
         return survey(self._disk.data, self._segments)
+
+    def obstacle(self) -> Obstacle | None:
+        etcd = self._settings
+        ports = (etcd.client_port, etcd.peer_port, etcd.metrics_port)
+        return obstacle(self._disk.root, etcd.private_ip, ports, self.etcd_version)
 
     def can_bump_revisions(self) -> bool:
         """Asked of the tool once, and again when another was installed."""

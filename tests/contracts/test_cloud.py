@@ -566,3 +566,57 @@ def test_an_answer_without_hooks_in_it_and_an_instance_that_is_not_listed_are_no
         door.complete_hook(Transition.TERMINATING)
     with pytest.raises(Unavailable, match="does not know this instance"):
         ground.door(InstanceId("i-0123456789abcdef0")).complete_hook(Transition.TERMINATING)
+
+
+# ---- an instance that asks to be replaced ----------------------------------------------------------------------------
+
+
+def health_of(ground: Ground, name: str) -> dict[str, str]:
+    found = asg().describe_auto_scaling_groups(AutoScalingGroupNames=[f"{ground.tag}-{name}"])
+    return {each["InstanceId"]: each["HealthStatus"] for each in found["AutoScalingGroups"][0]["Instances"]}
+
+
+def test_an_instance_calls_itself_unhealthy_and_nobody_else(ground: Ground) -> None:
+    me, other = ground.group("a", 2)
+    ground.door(me).call_unhealthy()
+    assert operations() == ["SetInstanceHealth"]
+    assert health_of(ground, "a") == {me: "Unhealthy", other: "Healthy"}
+
+
+def test_whoever_may_not_is_told_which_statement_is_missing(ground: Ground) -> None:
+    (me,) = ground.group("a", 1)
+    door = ground.door(me)
+    ground.gateway.spoil("Action=SetInstanceHealth", 403, asg_error("AccessDenied"))
+    with pytest.raises(Refused, match='"Action":"autoscaling:SetInstanceHealth"'):
+        door.call_unhealthy()
+
+
+# ---- protection from scale-in ----------------------------------------------------------------------------------------
+
+
+def test_an_instance_protects_itself_and_the_next_look_tells_so(ground: Ground) -> None:
+    me, other = ground.group("a", 2)
+    door = ground.door(me)
+    assert {each.id: each.protected for each in door.fleet(NOBODY, True).instances} == {me: False, other: False}
+    operations()
+    for protected in (True, False):
+        door.protect(protected)
+        assert operations() == ["DescribeInstances", "SetInstanceProtection"]
+        found = door.fleet(NOBODY, False)
+        assert {each.id: each.protected for each in found.instances} == {me: protected, other: False}
+        operations()
+
+
+def test_whoever_may_not_protect_is_told_which_statement_is_missing(ground: Ground) -> None:
+    (me,) = ground.group("a", 1)
+    door = ground.door(me)
+    ground.gateway.spoil("Action=SetInstanceProtection", 403, asg_error("AccessDenied"))
+    with pytest.raises(Refused, match='"Action":"autoscaling:SetInstanceProtection"'):
+        door.protect(True)
+
+
+def test_without_a_group_there_is_nothing_to_be_protected_from(ground: Ground) -> None:
+    image = ec2().describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    alone = ec2().run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    with pytest.raises(Refused, match="no Auto Scaling group"):
+        ground.door(InstanceId(alone)).protect(True)

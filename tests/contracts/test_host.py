@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from agent.model.actions import Launch
-from agent.model.disk import Data, Disk, EtcdProcess, EtcdRunning, EtcdStopped, Identity, Stage
+from agent.model.disk import BROKEN, Data, Disk, EtcdProcess, EtcdRunning, EtcdStopped, Identity, Stage
 from agent.model.faults import Refused, Unavailable
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import Ignorance
@@ -624,3 +624,27 @@ def test_start_hands_over_the_environment_and_stop_the_timeout(host: Host, super
 def test_the_process_is_what_the_supervisor_says(host: Host, supervisor: StandIn) -> None:
     supervisor.now = EtcdStopped(0)
     assert host.process() == EtcdStopped(0)
+
+
+# ---- what went to quarantine because etcd kept ending on it ----------------------------------------------------------
+
+
+def test_what_was_set_aside_as_broken_is_dated_and_the_rest_is_not(host: Host, root: Path) -> None:
+    for name in ("20260101T120000Z-g000001-generation-1-broken", "20260101T130000Z-g000002-generation-2-broken.1"):
+        (root / "quarantine" / name).mkdir(parents=True)
+    (root / "quarantine" / "20260101T140000Z-g000003-generation-3-fenced").mkdir()
+    assert [f"{each:%H}" for each in host.disk().broken_at] == ["12", "13"]
+
+
+def test_the_name_that_the_rules_give_is_the_one_that_is_found_again(host: Host, root: Path) -> None:
+    with_data(root)
+    host.stamp(FENCED, prepare=False)
+    host.quarantine(f"generation-1-{BROKEN}")
+    (at,) = host.disk().broken_at
+    assert abs(SystemClock().now() - at) < timedelta(minutes=1)
+
+
+def test_a_stopped_etcd_finds_nothing_in_its_way(root: Path, supervisor: StandIn, binary: Path) -> None:
+    disk = DataRoot(root, SystemClock(), "b1")
+    ports = EtcdSettings(disk.data, "127.0.0.1", client_port=0, metrics_port=0, peer_port=0)
+    assert InstanceHost(disk, supervisor, str(binary), ports).obstacle() is None

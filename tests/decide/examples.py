@@ -29,7 +29,7 @@ from agent.model.generation import (
 )
 from agent.model.ids import ClientUrl, ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
-from agent.model.members import LogPosition, MemberEntry, Survey
+from agent.model.members import Damaged, LogPosition, MemberEntry, Survey
 from agent.model.memory import Memory, Progress
 from agent.model.observation import BucketSound, Me, Observation
 from agent.model.policy import Policy
@@ -342,6 +342,25 @@ def a_stopped_member(name: InstanceId = B) -> Example:
         a_healthy_three(seen_by=name)
         .seeing(process=EtcdStopped(), local=NOT_ASKED, membership=membership(voter(A), voter(B), voter(C)))
         .remembering(etcd_running_since=None)
+    )
+
+
+def a_broken_member(name: InstanceId = B, lives: int = 2, damaged: bool = True) -> Example:
+    """Its etcd has ended so many times soon after its start, one second ago; nothing else keeps it from running."""
+    found = Survey(CLUSTER, MEMBERS[name], tuple(map(entry, (A, B, C))), POSITION, 900)
+    return (
+        a_stopped_member(name)
+        .seeing(
+            answers=answers(*({A, B, C} - {name}), silent=(name,)),
+            survey=Damaged("0000.wal: a checksum differs") if damaged else found,
+            obstacle=None,
+        )
+        .remembering(
+            etcd_short_lives=lives,
+            etcd_unexplained=lives,
+            etcd_version="3.5.30",
+            etcd_ended_at=NOW - timedelta(seconds=1),
+        )
     )
 
 

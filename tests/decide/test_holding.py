@@ -48,6 +48,7 @@ from tests.decide.examples import MEMBERS, NOW, TIMEOUT, A, B, C, D, Example
 
 HELD = Hold("anna", "we move the volumes", NOW - timedelta(minutes=5))
 LEAVING = {"lifecycle_target": "Terminated"}
+A_MOMENT_AGO = NOW - timedelta(seconds=1)
 
 
 def held(example: Example) -> Example:
@@ -60,12 +61,12 @@ def with_inherited_alarm() -> Example:
 
 
 def a_leaving_voter() -> Example:
-    example = told.a_healthy_three(seen_by=B).remembering(leaving_since=NOW, heartbeat_at=NOW)
+    example = told.a_healthy_three(seen_by=B).remembering(leaving_since=A_MOMENT_AGO, heartbeat_at=NOW)
     return example.seeing(local=told.status(B), **LEAVING)
 
 
 def a_leaving_leader() -> Example:
-    return told.a_healthy_three().remembering(leaving_since=NOW, heartbeat_at=NOW).seeing(**LEAVING)
+    return told.a_healthy_three().remembering(leaving_since=A_MOMENT_AGO, heartbeat_at=NOW).seeing(**LEAVING)
 
 
 def let_in() -> Example:
@@ -183,7 +184,7 @@ class TestALaunchThatIsHeldUp:
         assert held(let_in()).action == Wait(Blocker.HOLD)
 
     def test_not_once_it_is_completed(self) -> None:
-        done = held(let_in()).remembering(heartbeat_at=None, completed=frozenset({Transition.LAUNCHING}))
+        done = held(let_in()).remembering(heartbeat_at=None, completed={Transition.LAUNCHING: NOW})
         assert done.action == Rest()
 
 

@@ -346,7 +346,7 @@ def taken(example: Example, left: float = 120, ago: float = 0, action: SpotActio
     return example.seeing(spot=notice).remembering(spot=notice, spot_since=NOW - timedelta(seconds=ago))
 
 
-def interrupted(name: InstanceId = B, left: float = 120, ago: float = 0) -> Example:
+def interrupted(name: InstanceId = B, left: float = 120, ago: float = 1) -> Example:
     """One of three that serve."""
     return taken(a_healthy_three(seen_by=name), left, ago).seeing(answers=answers(A, B, C))
 

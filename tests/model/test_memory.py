@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agent.model.actions import (
+    AskToBeReplaced,
     BeginTask,
     Blocker,
     CallHuman,
@@ -27,7 +28,7 @@ from agent.model.actions import (
     StopEtcd,
     Wait,
 )
-from agent.model.disk import Data, Disk, EtcdStopped, Stage
+from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Obstacle, ObstacleKind, Stage
 from agent.model.fleet import InstanceState, Transition
 from agent.model.generation import FIRST, Holding, Report
 from agent.model.ids import InstanceId
@@ -62,6 +63,7 @@ from tests.decide.examples import (
     D,
     E,
     Example,
+    a_broken_member,
     a_healthy_three,
     a_learner,
     a_lost_three,
@@ -509,3 +511,37 @@ class TestTasks:
         assert after(a_healthy_three(), Memory()).serving_since == NOW
         assert after(a_healthy_three()).serving_since == LONG_AGO
         assert after(a_healthy_three(), membership=TIMEOUT).serving_since is None
+
+
+class TestLivesThatNothingExplains:
+    @staticmethod
+    def after(example: Example, **seen: Any) -> Memory:
+        return remember(example.memory, replace(example.o, **seen), example.policy)
+
+    def test_another_short_life_is_one_more_of_both(self) -> None:
+        ended = a_broken_member(lives=3).remembering(etcd_running_since=NOW)
+        assert (self.after(ended).etcd_short_lives, self.after(ended).etcd_unexplained) == (4, 4)
+
+    def test_what_is_found_beside_the_data_explains_them_all(self) -> None:
+        full = Obstacle(ObstacleKind.FULL, "the disk is full")
+        memory = self.after(a_broken_member(lives=3), obstacle=full)
+        assert (memory.etcd_short_lives, memory.etcd_unexplained) == (3, 0)
+
+    def test_so_does_another_etcd(self) -> None:
+        assert self.after(a_broken_member(lives=3), etcd_version="3.5.31").etcd_unexplained == 0
+        assert self.after(a_broken_member(lives=3), etcd_version=TIMEOUT).etcd_unexplained == 3
+
+    def test_an_etcd_that_lived_long_ended_the_row(self) -> None:
+        lives = a_broken_member(lives=3).remembering(etcd_running_since=LONG_AGO)
+        assert self.after(lives, process=EtcdRunning(1)).etcd_unexplained == 0
+
+    def test_a_start_that_was_refused_is_remembered_until_the_next(self) -> None:
+        start = Decision(StartEtcd(Launch(A, peer(A), "existing", "", ())), "because")
+        refused = remember_result(Memory(), start, Result(Outcome.REFUSED), NOW)
+        assert refused.etcd_refused
+        assert not remember_result(refused, start, Result(Outcome.DONE), NOW).etcd_refused
+
+    def test_when_a_replacement_was_asked_for(self) -> None:
+        for outcome in Outcome:
+            asked = remember_result(Memory(), Decision(AskToBeReplaced(), "because"), Result(outcome), NOW)
+            assert asked.replacement_asked_at == NOW

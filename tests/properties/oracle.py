@@ -11,6 +11,7 @@ from datetime import timedelta
 from agent.model.actions import (
     Action,
     AddLearner,
+    AskToBeReplaced,
     BeginTask,
     Compact,
     CompleteHook,
@@ -31,12 +32,12 @@ from agent.model.actions import (
     WriteFormed,
 )
 from agent.model.cluster import AlarmKind, Member, Membership, MemberStatus
-from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Stage
+from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Obstacle, ObstacleKind, Stage
 from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Claim, GenerationRecord, Holding, Report, Seat, Seed, Sight
 from agent.model.ids import InstanceId, MemberId
 from agent.model.known import Ignorance, Unknown
-from agent.model.members import Survey
+from agent.model.members import Damaged, Survey
 from agent.model.memory import Memory
 from agent.model.observation import BucketSound, Observation
 from agent.model.policy import Policy
@@ -86,13 +87,46 @@ def removal_is_sound(action: RemoveMember, example: Example) -> None:
     leaves = is_ours(entry, o) and entry.name == o.me.instance and loses_its_disk(o)
     still = isinstance(o.process, EtcdStopped) or leaves
     assert entry.name != o.me.instance or still, "nobody who stays removes its own running member"
-    ended = _has_ended(entry, o, memory) or _is_our_lost_life(entry, o)
+    ended = _has_ended(entry, o, memory) or _is_our_lost_life(entry, o) or _does_not_run(entry, o, memory)
     assert leaves or ended or _is_stalled(entry, o, memory, example.policy), "a removal needs evidence"
     if not entry.is_learner:
-        others = [each for each in members.members if not each.is_learner and each.id != entry.id]
-        answering = [each for each in others if isinstance(o.answers.of.get(each.id), MemberStatus)]
-        assert others
-        assert len(answering) >= len(others) // 2 + 1, "a quorum of what remains"
+        _others_have_a_quorum(entry, members, o)
+
+
+def _others_have_a_quorum(entry: Member, members: Membership, o: Observation) -> None:
+    others = [each for each in members.members if not each.is_learner and each.id != entry.id]
+    answering = [each for each in others if isinstance(o.answers.of.get(each.id), MemberStatus)]
+    assert others
+    assert len(answering) >= len(others) // 2 + 1, "a quorum of what remains"
+
+
+def _does_not_run(entry: Member, o: Observation, memory: Memory) -> bool:
+    """Our own member, whose data carries no etcd: twice where the files say so, eight times where they do not."""
+    identity = identity_of(o)
+    if identity is None or identity.member_id != entry.id or isinstance(o.answers.of.get(entry.id), MemberStatus):
+        return False
+    leaves = o.lifecycle_target == "Terminated"
+    enough = 2 if isinstance(o.survey, Damaged) or leaves else 8
+    lives = memory.etcd_short_lives if leaves else memory.etcd_unexplained
+    return isinstance(o.process, EtcdStopped) and lives >= enough and (leaves or o.obstacle is None)
+
+
+def replacement_is_sound(example: Example) -> None:
+    """Nobody needs this disk, and the operator has said that instances may be replaced."""
+    o, identity = example.o, identity_of(example.o)
+    assert example.policy.replace_unhealthy
+    assert isinstance(o.process, EtcdStopped)
+    assert identity is not None
+    assert isinstance(o.membership, Membership)
+    assert o.membership.cluster_id == identity.cluster_id
+    (entry,) = [each for each in o.membership.members if each.id == identity.member_id]
+    _others_have_a_quorum(entry, o.membership, o)
+    failing = isinstance(o.obstacle, Obstacle) and o.obstacle.kind is ObstacleKind.DISK
+    assert isinstance(o.disk, Disk)
+    again = example.memory.etcd_unexplained >= 2 and any(
+        abs(o.now - at) < timedelta(hours=1) for at in o.disk.broken_at
+    )
+    assert failing or again
 
 
 def _has_ended(entry: Member, o: Observation, memory: Memory) -> bool:
@@ -252,6 +286,11 @@ def completion_is_sound(action: CompleteHook, example: Example) -> None:
         return
     assert o.lifecycle_target == "Terminated"
     assert isinstance(o.disk, Disk)
+    if isinstance(o.obstacle, Obstacle) and isinstance(o.membership, Membership) and identity is not None:
+        assert isinstance(o.process, EtcdStopped)
+        gone = identity.member_id not in {each.id for each in o.membership.members}
+        if o.obstacle.kind is ObstacleKind.DISK and gone and identity.cluster_id == o.membership.cluster_id:
+            return  # removed by a quorum, on a disk that takes no fence
     if o.disk.data is not Data.PRESENT or (identity is not None and identity.stage is Stage.FENCED):
         assert isinstance(o.process, EtcdStopped)
         return
@@ -617,6 +656,8 @@ def is_sound(action: Action, example: Example) -> None:
             task_is_sound(action, example)
         case MarkBad():
             bad_mark_is_sound(action, example)
+        case AskToBeReplaced():
+            replacement_is_sound(example)
         case Disarm():
             disarming_is_sound(action, example)
         case Compact():

@@ -51,6 +51,7 @@ PARENTS: tuple[Example, ...] = (
     *map(told.a_healthy_three, (A, B, C)),
     *map(told.a_stopped_member, (A, B, C)),
     *map(told.a_moved_member, (A, B)),
+    *(told.a_broken_member(who, lives, damaged) for who in (A, B) for lives, damaged in ((2, True), (8, False))),
     *map(told.a_newcomer, (C, D)),
     *map(told.about_to_join, (C, D)),
     *map(told.with_an_entry, (C, D)),

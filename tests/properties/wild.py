@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from agent.model.cluster import Alarm, AlarmKind, Answers, Member, Membership, MemberStatus
-from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Stage
+from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Obstacle, ObstacleKind, Stage
 from agent.model.fleet import Fleet, Group, Instance, InstanceState, Transition
 from agent.model.generation import (
     Cause,
@@ -108,6 +108,7 @@ disks = st.builds(
     st.sampled_from(Data),
     st.frozensets(st.sampled_from(DIGESTS)),
     st.frozensets(nonces),
+    st.lists(times, max_size=1).map(tuple),
 )
 processes = st.one_of(st.builds(EtcdRunning, st.just(42)), st.builds(EtcdStopped, st.sampled_from([None, 0, 1])))
 
@@ -227,6 +228,7 @@ surveys = st.one_of(
     st.builds(Survey, clusters, member_ids, lists, positions, st.integers(0, 999), lists),
     st.just(Damaged("a checksum")),
 )
+obstacles = st.builds(Obstacle, st.sampled_from(ObstacleKind), st.just("it is"))
 seeds = st.builds(told.seed, manifests, st.sampled_from(["snapshot", "survivor i-a"]))
 tasks = st.one_of(
     st.builds(TakeSnapshot, generations, st.sampled_from(Origin), st.one_of(st.none(), rescues)),
@@ -284,6 +286,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "snapshots": perhaps(listings),
     "manifest": perhaps(st.one_of(st.none(), manifests, manifests)),
     "survey": perhaps(surveys),
+    "obstacle": perhaps(st.one_of(st.none(), st.none(), obstacles)),
     "own_list": perhaps(lists),
     "leader_seen": perhaps(st.booleans()),
     "alarms": perhaps(alarms),
@@ -323,6 +326,8 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "hold": perhaps(holds),
     "compacted": st.one_of(st.none(), st.integers(0, 900)),
     "defragmented": st.dictionaries(member_ids, times, max_size=3),
+    "protected": st.sampled_from([None, False, True]),
+    "protection_tried_at": st.one_of(st.none(), times),
     "failures": st.integers(0, 20),
     "work_ended_at": st.one_of(st.none(), times),
     "unsettled_since": st.one_of(st.none(), times),
@@ -335,6 +340,10 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "etcd_running_since": st.one_of(st.none(), times),
     "etcd_ended_at": st.one_of(st.none(), times),
     "etcd_short_lives": st.integers(0, 40),
+    "etcd_unexplained": st.integers(0, 40),
+    "etcd_version": st.sampled_from(["", "3.5.30"]),
+    "etcd_refused": st.booleans(),
+    "replacement_asked_at": st.one_of(st.none(), times),
 }
 
 FIRST_THREE = st.sampled_from([told.A, told.B, told.C])
@@ -351,6 +360,7 @@ TOLD = st.one_of(
     st.builds(told.with_a_forgotten_member, st.sampled_from([told.B, told.C]), st.integers(0, 3)),
     st.builds(told.with_a_stalled_learner, st.sampled_from([0, 1.9, 2.1, 60])),
     st.builds(told.a_stopped_member, FIRST_THREE),
+    st.builds(told.a_broken_member, FIRST_THREE, st.integers(0, 9), st.booleans()),
     st.builds(told.a_fenced_member, FIRST_THREE, running=st.booleans()),
     st.builds(told.a_moved_member, FIRST_THREE),
     st.builds(told.a_newcomer, LATER),

@@ -91,7 +91,7 @@ def test_every_setting_is_documented_in_one_line() -> None:
 
 def test_defaults_are_the_policys_own() -> None:
     """Two places must not disagree: what decisions assume without settings, and what settings say by default."""
-    sections = ("timing", "etcd", "snapshots", "maintenance")
+    sections = ("timing", "etcd", "snapshots", "maintenance", "autoscaling")
     ours = {one.name: one.default for one in DECLARED.values() if one.section in sections}
     renamed = {
         "trouble_interval": "trouble_fleet_interval",

@@ -36,7 +36,12 @@ class Agent:
         self.effects = 0  # of this round
         self.calls: Counter[str] = Counter()  # requests by door
         self.at_crash: Callable[[], None] = lambda: None
-        self.policy = Policy(cluster="prod", groups_interval=timedelta(seconds=30))
+        self.policy = Policy(
+            cluster="prod",
+            groups_interval=timedelta(seconds=30),
+            replace_unhealthy=sim.replace_unhealthy,
+            protect_voters=sim.protect_voters,
+        )
         self.cloud = SimCloud(self)
         self._open_doors()
 

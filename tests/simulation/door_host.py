@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from agent.model.actions import Launch
-from agent.model.disk import Disk, EtcdProcess, EtcdRunning, EtcdStopped, Identity
+from agent.model.disk import BROKEN, Disk, EtcdProcess, EtcdRunning, EtcdStopped, Identity, Obstacle
 from agent.model.faults import Refused, Unavailable
 from agent.model.ids import ClientUrl, MemberId, Nonce
 from agent.model.known import Ignorance
@@ -43,7 +43,8 @@ class SimHost(Door):
         self.read()
         machine = self.machine
         data = holding(machine.data, machine.prepared)
-        return Disk(machine.identity, data, frozenset(machine.seeds), frozenset(machine.restored))
+        seeds, restored = frozenset(machine.seeds), frozenset(machine.restored)
+        return Disk(machine.identity, data, seeds, restored, tuple(machine.broken_at))
 
     def etcd_version(self) -> str:
         return "3.5.30"
@@ -61,6 +62,8 @@ class SimHost(Door):
                 raise Broken(f"{self.agent.name} moves data away under a running etcd")
             self.sim.promises.may_be_set_aside(self.machine, "moves away")
             self.machine.quarantine.append(self.machine.data)
+            if why.endswith(BROKEN):
+                self.machine.broken_at.append(self.agent.world.clock.now())
             self.machine.identity, self.machine.data, self.machine.prepared = None, None, False
 
         self.write(effect)
@@ -77,6 +80,10 @@ class SimHost(Door):
         revision = max((each.revision for each in (data.applied, data.stored) if each is not None), default=0)
         after_a_restart = () if voters_in(noted) == voters_in(known) else _entries(noted)
         return Survey(data.lineage.cluster_id, data.member, _entries(known), position, revision, after_a_restart)
+
+    def obstacle(self) -> Obstacle | None:
+        self.read()
+        return self.machine.obstacle
 
     def can_bump_revisions(self) -> bool:
         self.read()

@@ -235,6 +235,12 @@ class SimCloud(Door):
     def heartbeat_hook(self, transition: Transition) -> None:
         self.write(lambda: None)
 
+    def protect(self, protected: bool) -> None:
+        self.write(lambda: self.sim.protect(self.agent.name, protected))
+
+    def call_unhealthy(self) -> None:
+        self.write(lambda: self.sim.call_unhealthy(self.agent.name))
+
     def see_clearly(self) -> None:
         """Answers are complete and of now."""
         self.unlisted, self.hidden, self.denied, self.frozen = set(), set(), set(), None
@@ -265,4 +271,5 @@ class SimCloud(Door):
             zone=machine.zone,
             group=None if self.groups_unseen else machine.group,
             lifecycle=None if self.groups_unseen else machine.lifecycle,
+            protected=None if self.groups_unseen or machine.group is None else machine.protected,
         )

@@ -94,6 +94,7 @@ class DataDir:
     leads: bool = False
     term: int = 0  # of its leadership
     damaged: str = ""  # why etcd cannot run on it
+    unfit: bool = False  # it cannot, whatever its files look like
 
     @property
     def members(self) -> Members:

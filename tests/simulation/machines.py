@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from agent.model.disk import Identity
+from agent.model.disk import Identity, Obstacle
 from agent.model.fleet import GOING, InstanceState
 from agent.model.ids import InstanceId, Nonce
 from agent.model.spot import SpotNotice
@@ -42,6 +42,7 @@ class Machine:
     state: InstanceState = InstanceState.RUNNING
     lifecycle: str | None = "InService"
     skew: timedelta = timedelta(0)  # how far its clock is ahead
+    protected: bool = False  # from scale-in
     awaited: bool = False  # its terminating hook ends when its agent completes it, and not before
     notice: SpotNotice | None = None  # EC2 takes it back
     # ---- the disk
@@ -51,6 +52,8 @@ class Machine:
     seeds: set[str] = field(default_factory=set)  # digests of snapshots that lie here
     restored: dict[Nonce, RestoreSeed] = field(default_factory=dict)
     quarantine: list[DataDir | None] = field(default_factory=list)
+    broken_at: list[datetime] = field(default_factory=list)  # when data was put aside that etcd kept ending on
+    obstacle: Obstacle | None = None  # no etcd runs here, whatever its data is
     # ---- etcd
     running: bool = False
     frozen: bool = False  # SIGSTOP: it runs, and does nothing

@@ -224,11 +224,21 @@ class Promises:
         ]
         if any(each.leaving and each.id == entry.name == by for each in holders):
             return  # it is told to leave, and takes itself out
+        if any(each.data and each.data.unfit and each.id == entry.name == by for each in holders):
+            return  # no etcd runs on its data any more
         serving = [each for each in holders if each.speaks and each.reachable]
         if serving and not (entry.is_learner and (blind or self.sim.is_fresh(serving[0]))):
             raise Broken(f"{by} removes {entry}, which serves on {serving[0].id}")
         if any(each.id == entry.name for each in holders) and not entry.is_learner:
             raise Broken(f"{by} removes voter {entry}, whose data can come back on {holders[0].id}")
+
+    def at_replacement(self, machine: Machine) -> None:
+        """Its group ends it with its disk: the others serve without it."""
+        if machine.running:
+            raise Broken(f"{machine.id} asks to be replaced, and its etcd runs")
+        lineage = None if machine.data is None else machine.data.lineage
+        if lineage is None or self.sim.leader(lineage) is None:
+            raise Broken(f"{machine.id} asks to be replaced, and the others may need its disk")
 
     def at_letting_go(self, machine: Machine) -> None:
         """Nobody needs its disk any more: its data is fenced, or removed, or every write of it is in the bucket."""

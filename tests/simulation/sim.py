@@ -18,6 +18,7 @@ from heapq import heappop, heappush
 
 from agent.model.actions import Launch
 from agent.model.cluster import Alarm, Member, voter_target
+from agent.model.faults import Refused
 from agent.model.fleet import Group, InstanceState
 from agent.model.generation import FIRST, Cause, Exclusion, GenerationRecord
 from agent.model.hold import Hold, released
@@ -47,10 +48,20 @@ class Sim:
     """The world; `agents` play their rounds in it."""
 
     def __init__(
-        self, seed: int, instances: int = 3, *, desired: int | None = None, groups: int = 1, interleave: float = 0.05
+        self,
+        seed: int,
+        instances: int = 3,
+        *,
+        desired: int | None = None,
+        groups: int = 1,
+        interleave: float = 0.05,
+        replace_unhealthy: bool = False,
+        protect_voters: bool = False,
     ) -> None:
         self.random = random.Random(seed)
         self.interleave = interleave
+        self.replace_unhealthy = replace_unhealthy
+        self.protect_voters = protect_voters
         self.now = START
         self.objects: dict[str, tuple[str, datetime]] = {}
         self.contents: dict[str, Entry] = {}  # what a snapshot with this digest holds
@@ -125,6 +136,20 @@ class Sim:
         self.tell(f"{name} is to be taken back in {seconds:.0f} s")
         self.after(seconds, lambda: self.terminate(name) if self.machines[name].exists else None)
 
+    def protect(self, name: InstanceId, protected: bool) -> None:
+        """Only of what is in service, as Auto Scaling has it."""
+        if self.machines[name].lifecycle != "InService":
+            raise Refused(f"The instance {name} is not in InService")
+        self.machines[name].protected = protected
+        self.tell(f"{name} is {'protected' if protected else 'not protected any more'}")
+
+    def call_unhealthy(self, name: InstanceId) -> None:
+        """Its group ends it, with a hook, and launches another."""
+        if not self.machines[name].leaving:
+            self.promises.at_replacement(self.machines[name])
+            self.let_go(name)
+            self.launch()
+
     def complete_hook(self, name: InstanceId) -> None:
         machine = self.machines[name]
         if machine.lifecycle != "Terminating:Wait":
@@ -176,6 +201,14 @@ class Sim:
         if machine.running and data is not None and self.random.random() < UNWRITTEN:
             data.forget_a_commit(the_database_too=self.random.random() < 0.5)
         machine.end_etcd(exit_code)
+
+    def damage(self, name: InstanceId, *, visibly: bool = True) -> None:
+        """etcd dies, and does not run on this data any more; whether its files show it to whoever reads them, too."""
+        machine = self.machines[name]
+        assert machine.data is not None
+        machine.end_etcd(2)
+        machine.data.damaged, machine.data.unfit = "a checksum differs" if visibly else "", True
+        self.tell(f"the data of {name} is damaged{'' if visibly else ', where nobody sees it'}")
 
     def freeze_etcd(self, name: InstanceId) -> None:
         """SIGSTOP."""
@@ -326,7 +359,7 @@ class Sim:
                 machine.exit_code = 1
                 return
             machine.data = self._born(born)
-        if machine.data.damaged:
+        if machine.data.damaged or machine.data.unfit or machine.obstacle is not None:
             machine.exit_code = 2
             return
         self.promises.at_start(machine)

@@ -35,6 +35,7 @@ FAULTS = {
     "move": 2,
     "kill_etcd": 2,
     "freeze_etcd": 2,
+    "damage": 2,
     "kill_agent": 1,
     "pause_agent": 3,
     "crash": 4,
@@ -208,7 +209,8 @@ class Walk:
         lineage = self.sim.lineage_of(self.sim.newest())
         if lineage is None or not lineage.writes:
             return False
-        intact = {each.data.member for each in self._holders(lineage) if each.data is not None and each is not machine}
+        there = [each.data for each in self._holders(lineage) if each.data is not None and each is not machine]
+        intact = {each.member for each in there if not each.unfit}
         voters = {each.id for each in lineage.voters}
         return len(voters & intact) >= quorum_of(len(voters))
 
@@ -222,7 +224,8 @@ class Walk:
             return lineage is None or not lineage.writes
         if lineage is None or not lineage.writes:
             return record.seed is None and not self.sim.formed(record.generation)
-        return any(each is not machine and each.data and each.data.applied for each in self._holders(lineage))
+        there = [each.data for each in self._holders(lineage) if each.data is not None and each is not machine]
+        return any(each.applied is not None and not each.unfit for each in there)
 
     def _holders(self, lineage: Lineage) -> list[Machine]:
         return [each for each in self.machines() if each.data is not None and each.data.lineage is lineage]
@@ -247,6 +250,12 @@ class Walk:
         name = self.anybody().id
         self.sim.freeze_etcd(name)
         self.for_a_while(lambda: self.sim.thaw_etcd(name))
+
+    def damage(self) -> None:
+        """As `wipe`, but that the old data is still there, and etcd does not run on it; seldom twice on one disk."""
+        machine = self.anybody()
+        if machine.data is not None and not machine.broken_at and machine.up and self._leaves_a_quorum(machine):
+            self.sim.damage(machine.id, visibly=self.random.random() < 0.7)
 
     def kill_agent(self) -> None:
         machine = self.anybody()

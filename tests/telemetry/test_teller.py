@@ -233,3 +233,32 @@ def test_a_hold_is_a_line_at_its_beginning_and_one_at_its_end(caplog: pytest.Log
     ]
     assert seen[0] != seen[0], "never told"
     assert seen[1:] == [1, 1, 0]
+
+
+# ---- /readyz ---------------------------------------------------------------------------------------------------------
+
+
+def ready(teller: Teller, example: examples.Example) -> bool:
+    teller.tell(replace(round_of(example.o), memory=example.memory))
+    return teller.ready()[0]
+
+
+def test_a_voter_through_which_a_quorum_answered_is_ready(teller: Teller) -> None:
+    assert ready(teller, examples.a_healthy_three(examples.B))
+    assert not ready(teller, examples.a_learner())
+    assert not ready(teller, examples.a_healthy_three(examples.B).seeing(membership=examples.TIMEOUT))
+    assert not ready(teller, examples.a_stopped_member())
+
+
+def test_a_quorum_that_answers_somebody_else_makes_nobody_ready(teller: Teller) -> None:
+    """Its etcd is cut off from its peers, and its agent hears of the members through another one."""
+    through_a = examples.a_healthy_three(examples.A).o.membership
+    cut_off = examples.a_healthy_three(examples.B).seeing(
+        local=examples.status(examples.B, leader=None), membership=through_a
+    )
+    assert not ready(teller, cut_off)
+
+
+def test_who_leaves_is_not_ready_from_the_first_round(teller: Teller) -> None:
+    leaving = examples.a_healthy_three(examples.B).seeing(lifecycle_target="Terminated")
+    assert not ready(teller, leaving.remembering(leaving_since=NOW))
