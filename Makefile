@@ -56,7 +56,7 @@ test: setup ## everything that must hold: lint, types, layers, unit tests with c
 	$(call STEP,model, decide, telemetry: every branch of the mind)
 	@$(BIN)/python -m pytest -q -n 2 $(MIND) --cov=agent.model --cov=agent.decide --cov-report= --cov-fail-under=100
 	$(call STEP,everything else that needs no etcd: properties$(comma) simulation$(comma) settings$(comma) telemetry$(comma) the doors)
-	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd" $(foreach folder,$(MIND),--ignore=$(folder))
+	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd and not delivery" $(foreach folder,$(MIND),--ignore=$(folder))
 	$(call STEP,etcd and lab tests: real etcd$(comma) emulated AWS$(comma) the real agent)
 	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "(lab or etcd) and not long"
 
@@ -67,7 +67,7 @@ long: setup ## what `make test` shows once, again and at more length
 
 .PHONY: unit
 unit: setup ## only the tests that need no etcd (seconds)
-	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd"
+	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd and not delivery"
 
 .PHONY: lint
 lint: setup ## ruff, the layers, shellcheck where it is installed
@@ -117,6 +117,11 @@ JOBS ?= 2
 mutants: setup ## the agent made wrong on purpose, one rule at a time: each time a check must break (JOBS=2)
 	@$(MAKE) etcd
 	@$(BIN)/python -m tests.mutants --jobs $(JOBS)
+
+.PHONY: terraform
+terraform: setup ## the Terraform example against the emulated AWS, and the cluster that comes of it (needs terraform; minutes)
+	@$(MAKE) etcd
+	@$(BIN)/python -m pytest -q -m delivery tests/delivery/test_terraform_example.py
 
 COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-emit-index-url --no-emit-find-links --no-header
