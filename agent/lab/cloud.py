@@ -225,6 +225,8 @@ class Cloud:
                 changes["agent_command"] = tuple(changes["agent_command"])
             self.spec = replace(self.spec, pace=pace, **changes)
             self.fleet.change(self.spec)
+        if self.spec.enforces_iam and "settings" in wanted:
+            foundation.grant(self.endpoint, self.spec)
         self.gateway.honours_preconditions = wanted.get("honours_preconditions", self.gateway.honours_preconditions)
 
     def act(self, instance_id: str, verb: str) -> dict[str, Any]:
