@@ -137,6 +137,11 @@ mutants: setup ## the agent made wrong on purpose, one rule at a time: each time
 	@$(MAKE) etcd
 	@$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
+.PHONY: terraform
+terraform: setup ## the Terraform example against the emulated AWS, and the cluster that comes of it (needs terraform; minutes)
+	@$(MAKE) etcd
+	@$(BIN)/python -m pytest -q -m delivery tests/delivery/test_terraform_example.py
+
 COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-emit-index-url --no-emit-find-links --no-header
 

@@ -40,7 +40,7 @@ from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 from werkzeug.serving import make_server
 
-from agent.lab import foundation, groups, interruptions, metadata, processes, sweep
+from agent.lab import enforcement, foundation, groups, interruptions, metadata, processes, sweep
 from agent.lab.addresses import Block, claim_block
 from agent.lab.calls import Call
 from agent.lab.control import Control
@@ -70,6 +70,8 @@ class Cloud:
         self, folder: Path, spec: LabSpec, block: Block, listener: socket.socket, down: threading.Event
     ) -> None:
         groups.install()
+        if spec.enforces_iam:
+            enforcement.install()
         self.spec, self.block, self.folder = spec, block, folder
         self.endpoint = f"http://{block.cloud}:{CLOUD_PORT}"
         self.lock = threading.RLock()
@@ -225,6 +227,8 @@ class Cloud:
                 changes["agent_command"] = tuple(changes["agent_command"])
             self.spec = replace(self.spec, pace=pace, **changes)
             self.fleet.change(self.spec)
+        if self.spec.enforces_iam and "settings" in wanted:
+            foundation.grant(self.endpoint, self.spec)
         self.gateway.honours_preconditions = wanted.get("honours_preconditions", self.gateway.honours_preconditions)
 
     def act(self, instance_id: str, verb: str) -> dict[str, Any]:

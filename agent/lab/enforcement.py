@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from moto.s3.models import FakeDeleteMarker
+from moto.iam.access_control import PermissionResult
+from moto.s3.models import FakeBucket, FakeDeleteMarker
 
 from agent.lab.calls import Call
 from agent.lab.iam import Request, Statement, allowed, denied
@@ -137,6 +138,15 @@ class Enforcement:
             return ()
         bucket = self._of.s3.buckets.get(call.resource.strip("/").partition("/")[0].partition("?")[0])
         return () if bucket is None or bucket.policy is None else _statements(bucket.policy)
+
+
+def install() -> None:
+    """Keep moto from judging by a bucket's policy: it looks at no condition, and would deny everything to everybody."""
+    FakeBucket.get_permission = _undecided  # type: ignore[assignment, method-assign]
+
+
+def _undecided(_bucket: FakeBucket, _action: str, _resource: str) -> PermissionResult:
+    return PermissionResult.NEUTRAL
 
 
 def role_in(template: Any, iam: Any) -> str | None:

@@ -16,6 +16,7 @@ from agent.lab.imds import ImdsFault, Leaves, Metadata, Switchboard
 from agent.lab.machine import Machine
 from agent.lab.network import Firewall
 from agent.lab.spec import LabError, LabSpec
+from agent.lab.user_data import settings_in
 
 POWERED = frozenset({"pending", "running"})
 KEPT = frozenset({"stopping", "stopped"})
@@ -75,7 +76,8 @@ class Fleet:
         folder.mkdir(parents=True, exist_ok=True)
         zone = str(instance.placement.zone)
         metadata = Metadata(address, leaves)
-        machine = Machine(instance.id, address, zone, folder, self._endpoint, self.spec, metadata)
+        told = settings_in(instance.user_data)
+        machine = Machine(instance.id, address, zone, folder, self._endpoint, self.spec, metadata, told)
         self.machines[instance.id] = machine
         return machine
 

@@ -52,7 +52,8 @@ def lay(endpoint: str, block: Block, spec: LabSpec) -> None:
     ec2 = client("ec2", endpoint)
     subnets = _network(ec2, block)
     if spec.enforces_iam:
-        _role(client("iam", endpoint), spec)
+        client("iam", endpoint).create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(TRUST))
+        grant(endpoint, spec)
     client("s3", endpoint).create_bucket(Bucket=spec.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     template = ec2.create_launch_template(
         LaunchTemplateName=spec.cluster,
@@ -72,16 +73,18 @@ def lay(endpoint: str, block: Block, spec: LabSpec) -> None:
         )
 
 
-def _role(iam: Any, spec: LabSpec) -> None:
-    """The instances' role, with the policy that `iam-policy` prints for their settings."""
+def grant(endpoint: str, spec: LabSpec) -> None:
+    """Give the instances' role the policy that `iam-policy` prints for the settings they will have."""
+    storage = {"bucket": spec.bucket, "prefix": spec.prefix, **spec.settings.get("storage", {})}
+    cluster = spec.settings.get("cluster", {}).get("name", spec.cluster)
     scope = Scope(
-        spec.bucket,
-        f"{spec.prefix}/{spec.cluster}/".lstrip("/"),
+        storage["bucket"],
+        f"{storage['prefix']}/{cluster}/".lstrip("/"),
         tags=(("etcd-cluster", spec.cluster),),
-        kms_key_id=spec.settings.get("storage", {}).get("kms_key_id", ""),
+        kms_key_id=storage.get("kms_key_id", ""),
     )
-    iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(TRUST))
-    iam.put_role_policy(RoleName=ROLE, PolicyName=ROLE, PolicyDocument=json.dumps(policy(scope)))
+    document = json.dumps(policy(scope))
+    client("iam", endpoint).put_role_policy(RoleName=ROLE, PolicyName=ROLE, PolicyDocument=document)
 
 
 def _network(ec2: Any, block: Block) -> dict[str, str]:

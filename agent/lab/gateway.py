@@ -108,10 +108,10 @@ class Gateway:
         return xml(status, error_body(call.service, status, meeting.fault.code))
 
     def _ask(self, environ: Environ, call: Call) -> Answer:
+        denied = self._objection(environ, call)  # as it was sent: a turn may take its preconditions off
+        if denied is not None:
+            return _refusal(environ, call, denied)
         with self._turn(environ, call):
-            denied = self._objection(environ, call)
-            if denied is not None:
-                return _refusal(environ, call, denied)
             answer = self._ask_moto(environ, call)
             if call.service in SERIALISED:
                 self._settle()

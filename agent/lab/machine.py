@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ class Machine:
     endpoint: str
     spec: LabSpec
     metadata: Metadata
+    told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The agent's settings in the instance's user data, section by section."""
     powered: bool = False
     frozen: bool = False
     agent_held: bool = False
@@ -172,7 +175,7 @@ class Machine:
         return variables | dict(self.spec.environment)
 
     def configuration(self) -> dict[str, dict[str, Any]]:
-        """The agent's settings, with the lab's overrides laid over section by section."""
+        """The agent's settings: the lab's, what user data says, and what the test wants, section by section."""
         sections: dict[str, dict[str, Any]] = {
             "cluster": {"name": self.spec.cluster},
             "discovery": {"tags": {"etcd-cluster": self.spec.cluster}},
@@ -186,7 +189,7 @@ class Machine:
             },
             "http": {"listen": f"{self.address}:{HTTP_PORT}"},
         }
-        for name, values in self.spec.settings.items():
+        for name, values in (*self.told.items(), *self.spec.settings.items()):
             sections[name] = sections.get(name, {}) | dict(values)
         return sections
 

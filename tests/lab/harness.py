@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import os
 import random
 import sys
 import threading
@@ -17,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -63,9 +64,11 @@ def stays(predicate: Callable[[], object], for_s: float, what: str, every_s: flo
 def running_lab(spec: LabSpec, folder: Path) -> Iterator[Lab]:
     """A lab that is gone afterwards, come what may; its files stay for whoever looks at a failure.
 
-    Should this very process be killed, the lab's lifeline ends it all the same.
+    Should this very process be killed, the lab's lifeline ends it all the same. With LAB_ENFORCES_IAM=1 in the
+    environment every lab enforces the policy that `iam-policy` prints.
     """
-    lab = Lab.start(spec, folder, lifeline=True)
+    enforces_iam = spec.enforces_iam or os.environ.get("LAB_ENFORCES_IAM") == "1"
+    lab = Lab.start(replace(spec, enforces_iam=enforces_iam), folder, lifeline=True)
     try:
         yield lab
     finally:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
 
 from agent.lab.iam import Request, allowed, denied
+from agent.lab.user_data import settings_in
 
 ON_A = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::b/a/*"}
 PUT = Request("s3:PutObject", "arn:aws:s3:::b/a/x/y", {"s3:if-none-match": ["*"]})
@@ -69,3 +71,21 @@ def test_conditions(conditions: dict[str, Any], hit: bool) -> None:
 def test_what_is_not_understood_is_not_passed_over() -> None:
     with pytest.raises(KeyError):
         allowed(PUT, on(DateLessThan={"s3:if-none-match": "2026-01-01"}))
+
+
+# ---- user data ------------------------------------------------------------------------------------------------------
+
+SCRIPT = """#!/bin/sh
+cat >/etc/etcd-asg-agent/config.toml <<'END'
+[cluster]
+name = "prod"
+END
+systemctl restart etcd-asg-agent
+"""
+
+
+def test_settings_are_taken_from_the_script_that_writes_them() -> None:
+    assert settings_in(base64.b64encode(SCRIPT.encode()).decode()) == {"cluster": {"name": "prod"}}
+    assert settings_in(SCRIPT) == {"cluster": {"name": "prod"}}
+    assert settings_in("#!/bin/sh\necho hello\n") == {}
+    assert settings_in(None) == {}

@@ -107,8 +107,7 @@ resource "aws_autoscaling_group" "this" {
 
   # EC2's checks only. /readyz decides who gets clients, never who lives: a cluster without a quorum has nobody that is
   # ready, and terminating all of them would make a loss of data out of an outage.
-  health_check_type         = "EC2"
-  health_check_grace_period = 0
+  health_check_type = "EC2"
 
   launch_template {
     id      = aws_launch_template.this.id
