@@ -158,8 +158,8 @@ LEAVING = (
     Mutant(
         "stopped-is-taken",
         "an instance that EC2 stops for the night takes its member out (and its objection)",
-        "whoever_ec2_stops",
-        story("leaving", "whoever_ec2_stops_hands_over_the_lead_and_stays_a_member"),
+        "stays_a_member",
+        RULES,
         (
             Change(
                 "decide/situation.py",
