@@ -68,6 +68,9 @@ from agent.model.work import Ended, RescueLog
 HEARTBEAT_EVERY = timedelta(seconds=20)
 """Auto Scaling's shortest heartbeat timeout is 30 s (PutLifecycleHook)."""
 
+FIRST_HEARTBEAT = timedelta(seconds=5)
+"""An agent that was just started cannot know when the one before it sent the last one."""
+
 SPARE_PATIENCE = timedelta(seconds=30)
 """A spare looks at the fleet when it is due; a spot notice leaves two minutes."""
 
@@ -96,7 +99,9 @@ def keep_the_hook(s: Situation) -> Decision | None:
         return _keep_a_held_launch(s)
     if Transition.TERMINATING in s.memory.completed:
         return None
-    if s.o.now - max(since, s.memory.heartbeat_at or since) < HEARTBEAT_EVERY:
+    beaten = s.memory.heartbeat_at
+    due = since + FIRST_HEARTBEAT if beaten is None or beaten < since else beaten + HEARTBEAT_EVERY
+    if s.o.now < due:
         return None
     return do(HeartbeatHook(), f"this instance has been leaving since {since:%X}, and is not done")
 

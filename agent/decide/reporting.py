@@ -51,8 +51,9 @@ def _file(
 
 
 def _before_the_first(s: Situation) -> Report:
+    """It attests nothing of the first generation: it lies among the reports for it, and is fresh for a while."""
     data = Holding.INTACT if s.holds_data else Holding.NONE
-    return Report(s.me.instance, s.me.peer_url, s.me.boot_id, data)
+    return Report(s.me.instance, s.me.peer_url, s.me.boot_id, data, sight=Sight.UNTOLD)
 
 
 def _about(s: Situation, record: GenerationRecord) -> Report:

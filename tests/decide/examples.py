@@ -26,6 +26,7 @@ from agent.model.generation import (
     Report,
     Seat,
     Seed,
+    Sight,
 )
 from agent.model.ids import ClientUrl, ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
@@ -186,7 +187,8 @@ def me(name: InstanceId) -> Me:
 
 
 def filed(name: InstanceId, data: str = "none", age_seconds: float = 1.0) -> FiledReport:
-    return FiledReport(Report(name, peer(name), "boot-1", Holding(data)), age_seconds)
+    """Before the first generation."""
+    return FiledReport(Report(name, peer(name), "boot-1", Holding(data), sight=Sight.UNTOLD), age_seconds)
 
 
 def entry(name: InstanceId, *, is_learner: bool = False) -> MemberEntry:

@@ -10,7 +10,7 @@ import pytest
 from agent.model.actions import Blocker, CallHuman, CreateGeneration, FileReport, Wait
 from agent.model.disk import Data, Disk
 from agent.model.fleet import InstanceState
-from agent.model.generation import FIRST, Holding, Report
+from agent.model.generation import FIRST
 from agent.model.known import NOT_ASKED
 from tests.decide.examples import (
     NONCE,
@@ -174,7 +174,7 @@ def test_an_unreadable_head_is_not_an_empty_bucket() -> None:
 class TestReports:
     def test_an_agent_that_the_bucket_does_not_know_reports_first(self) -> None:
         example = before_the_first_generation(A, B, C)
-        assert example.action == FileReport(FIRST, Report(A, peer(A), "boot-1", Holding.NONE))
+        assert example.action == FileReport(FIRST, filed(A).report)
 
     def test_a_report_is_filed_again_when_it_gets_old(self) -> None:
         example = before_the_first_generation(A).seeing(reports=(filed(A, age_seconds=6), filed(B), filed(C)))

@@ -21,6 +21,7 @@ from agent.decide.by_hand import (
     what_agents_do,
 )
 from agent.decide.case import Case
+from agent.decide.loss import Lost
 from agent.model.fleet import InstanceState
 from agent.model.generation import Exclusion, Report
 from agent.model.ids import GenerationNumber, InstanceId, MemberId
@@ -81,6 +82,16 @@ def test_what_is_proven_lost_needs_no_order() -> None:
     found = drafted(case_of(a_lost_three(A)), FromSurvivor(), B)
     assert found.idle
     assert f"begin the next generation from {A}" in said(found)
+
+
+def test_what_was_said_before_the_first_generation_formed_proves_nothing_of_it() -> None:
+    """Such reports lie among those for it, and are fresh for a while: "no data" was true of empty disks."""
+    example = a_lost_three(A).seeing(fleet=fleet(instance(A), instance(B), instance(C)))
+    example = example.seeing(reports=(filed(A), filed(B), filed(C)))
+    assert not isinstance(case_of(example).verdict, Lost)
+    assert isinstance(case_of(example.seeing(reports=fresh(*map(nothing, (A, B, C))))).verdict, Lost), "said of it"
+    found = drafted(case_of(example), FromSurvivor(), B, C)
+    assert [each.instance for each in found.exclusions] == [B, C], "they are written off, and not left to the agents"
 
 
 def test_a_cluster_that_answers_is_not_recovered() -> None:

@@ -68,9 +68,9 @@ DONE_WITH = {Transition.TERMINATING: NOW}
 
 
 def told(example: Example, seconds_ago: float = 1) -> Example:
-    """Auto Scaling is terminating it; it has known for so long."""
+    """Auto Scaling is terminating it; it has known for so long, and has kept its hook then."""
     since = NOW - timedelta(seconds=seconds_ago)
-    return example.seeing(lifecycle_target="Terminated").remembering(leaving_since=since)
+    return example.seeing(lifecycle_target="Terminated").remembering(leaving_since=since, heartbeat_at=since)
 
 
 def leaving(name: InstanceId = B) -> Example:
@@ -251,9 +251,16 @@ class TestTheHook:
     def test_and_does_nothing_more(self) -> None:
         assert told(a_newcomer()).remembering(completed=DONE_WITH).action == Wait(Blocker.LEAVING)
 
+    @pytest.mark.parametrize(("ago", "beat"), [(4, False), (5, True)])
+    def test_soon_after_the_agent_has_heard_of_it(self, ago: float, beat: bool) -> None:
+        """The one before it may have been killed just before it was due."""
+        just_started = told(leaving(B), ago).remembering(heartbeat_at=None)
+        assert (just_started.action == HeartbeatHook()) is beat
+        of_another_time = told(leaving(B), ago).remembering(heartbeat_at=LONG_AGO)
+        assert (of_another_time.action == HeartbeatHook()) is beat
+
     @pytest.mark.parametrize(("ago", "beat"), [(19, False), (20, True)])
     def test_while_it_takes_time_it_is_kept(self, ago: float, beat: bool) -> None:
-        assert (told(leaving(B), ago).action == HeartbeatHook()) is beat
         again = told(leaving(B), 100).remembering(heartbeat_at=NOW - timedelta(seconds=ago))
         assert (again.action == HeartbeatHook()) is beat
 

@@ -11,7 +11,7 @@ from tests.simulation.disasters import AN_HOUR, Begin, lose, recovers, seeds, sn
 from tests.simulation.sim import Sim
 from tests.simulation.test_founding import the_agent_alone, will_die
 
-SEEDS = seeds(8)
+SEEDS = seeds(4)
 STEPS = range(3)
 """Hand over the lead, remove itself, complete the hook; a follower has one less."""
 
@@ -41,7 +41,7 @@ def steps_out(sim: Sim, name: InstanceId, within: float) -> None:
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("effect", STEPS)
 def test_an_agent_that_dies_at_any_step_of_leaving_goes_on(begin: Begin, effect: int, moment: str, leads: bool) -> None:
-    for seed in seeds(3):
+    for seed in seeds(2):
         sim = whole(begin, seed)
         name = the_leader(sim) if leads else a_follower(sim)
         will_die(sim.agents[name], moment, effect, the_agent_alone)
@@ -54,7 +54,7 @@ def test_an_agent_that_dies_at_any_step_of_leaving_goes_on(begin: Begin, effect:
 
 @pytest.mark.parametrize("effect", STEPS)
 def test_an_agent_that_dies_for_good_leaves_a_member_that_serves_or_none(begin: Begin, effect: int) -> None:
-    for seed in seeds(3):
+    for seed in seeds(2):
         sim = whole(begin, seed)
         name = the_leader(sim)
         will_die(sim.agents[name], "after", effect, lambda sim, name: sim.kill_agent(name, after=AN_HOUR))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from tests.mutants.catalogue.founding import FOUNDING
 from tests.mutants.catalogue.ignorance import IGNORANCE
 from tests.mutants.catalogue.keeping import KEEPING
+from tests.mutants.catalogue.leaving import LEAVING
 from tests.mutants.catalogue.living import LIVING
 from tests.mutants.catalogue.proof import PROOF
 from tests.mutants.catalogue.removing import REMOVING
 from tests.mutants.catalogue.succession import SUCCESSION
 
-MUTANTS = (*REMOVING, *IGNORANCE, *FOUNDING, *LIVING, *PROOF, *SUCCESSION, *KEEPING)
+MUTANTS = (*REMOVING, *IGNORANCE, *FOUNDING, *LIVING, *PROOF, *SUCCESSION, *KEEPING, *LEAVING)
