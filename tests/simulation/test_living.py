@@ -391,7 +391,8 @@ def test_a_member_removed_by_hand_is_fenced_and_joins_again(begin: Begin, seed: 
 
 @pytest.mark.parametrize("instances", [3, 4, 5])
 def test_a_steady_cluster_asks_aws_next_to_nothing(begin: Begin, instances: int) -> None:
-    """50 calls an hour for each and 4 for the hold, 12 for the leader's list of generations, 6 for each snapshot; a spare as a voter."""
+    """50 calls an hour for each and 4 to show the hold, 12 for the leader's list of generations, 6 for each snapshot;
+    a spare as a voter."""
     sim = whole(begin, 1, instances)
     sim.run(300)
     for agent in sim.agents.values():
