@@ -6,7 +6,7 @@ House rules. The member's data directory is read and never written; what runs, r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any
 
@@ -94,11 +94,11 @@ class Taking:
         between a look before that and one after it, the snapshot looks the same.
         """
         before = look(self._etcd, endpoint, revision)
-        blobs = self._etcd.snapshot(endpoint)
-        first = next(blobs, b"")
-        after = look(self._etcd, endpoint, revision)
-        same = before if before == after and isinstance(before, Fingerprint) else None
-        yield chain((first,), blobs), same
+        with closing(self._etcd.snapshot(endpoint)) as blobs:  # else whoever keeps an error keeps the transaction open
+            first = next(blobs, b"")
+            after = look(self._etcd, endpoint, revision)
+            same = before if before == after and isinstance(before, Fingerprint) else None
+            yield chain((first,), blobs), same
 
     def rescue(self, generation: GenerationNumber, rescued: Rescued, on_bytes: OnBytes) -> Manifest:
         """The whole log of a stopped member, its uncommitted end included; the original stays as it is.

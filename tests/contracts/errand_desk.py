@@ -51,7 +51,8 @@ class Desk:
     def __init__(self, where: Where) -> None:
         aws = Aws(REGION, timedelta(seconds=5), timedelta(seconds=20))
         self.where = where
-        self.etcd = EtcdDoor()
+        self.called: list[str] = []  # of etcd, and over
+        self.etcd = EtcdDoor(on_call=lambda method, _result, _seconds: self.called.append(method))
         self.root = DataRoot(where.root, SystemClock(), "b1")
         self.bucket = S3Bucket(aws, REAL, "etcd", where.cluster, "")
         self.store = SnapshotStore(aws, REAL, "etcd", where.cluster, "")

@@ -25,7 +25,7 @@ import pytest
 
 from agent.model.actions import Launch
 from agent.model.disk import Identity, Stage
-from agent.model.faults import Refused
+from agent.model.faults import Refused, Unavailable
 from agent.model.generation import Seed
 from agent.model.ids import ClientUrl, GenerationNumber, InstanceId, Nonce, PeerUrl
 from agent.model.known import Ignorance
@@ -605,3 +605,19 @@ def test_a_snapshot_whose_taker_was_killed_is_nothing_and_is_taken_again(
     assert manifest is not None
     desk.store.verify(manifest)
     assert [each.name for each in desk.bucket.snapshots() if each.usable] == [manifest.name]
+
+
+def test_a_snapshot_that_cannot_be_uploaded_is_let_go_of_at_once(
+    version: EtcdVersion, tmp_path: Path, gateway: Gateway
+) -> None:
+    """As long as its stream is open etcd keeps every page of it: the database grows, and cannot be defragmented."""
+    with running(version.etcd, tmp_path, 1) as cluster:
+        server = cluster.servers[0]
+        for number in range(80):  # more than is held at once
+            put(server.client_url, [f"k{number}"], random.Random(number).randbytes(1_000_000))
+        desk = desk_at(tmp_path / "desk", version, server.client_url)
+        gateway.spoil(r"PUT .*partNumber=3", 404, s3_error("NoSuchUpload"), times=9)
+        with pytest.raises((Refused, Unavailable)) as caught:
+            desk.errands.take(GenerationNumber(1), Origin.SCHEDULE, None, silently)
+        assert desk.called[-1] == "Snapshot", "over, although somebody keeps the error and all that hangs on it"
+        assert caught.value.__traceback__ is not None

@@ -391,7 +391,8 @@ def test_a_member_removed_by_hand_is_fenced_and_joins_again(begin: Begin, seed: 
 
 @pytest.mark.parametrize("instances", [3, 4, 5])
 def test_a_steady_cluster_asks_aws_next_to_nothing(begin: Begin, instances: int) -> None:
-    """50 calls an hour for each, 12 for the leader's list of generations, 6 for each snapshot; a spare as a voter."""
+    """50 calls an hour for each and 4 to show the hold, 12 for the leader's list of generations, 6 for each snapshot;
+    a spare as a voter."""
     sim = whole(begin, 1, instances)
     sim.run(300)
     for agent in sim.agents.values():
@@ -401,4 +402,4 @@ def test_a_steady_cluster_asks_aws_next_to_nothing(begin: Begin, instances: int)
     taken = sim.now - timedelta(hours=1)
     snapshots = sum(at > taken for key, (_, at) in sim.objects.items() if key.endswith(".db.zst"))
     assert 11 <= snapshots <= 12
-    assert sum(calls.values()) < 50 * instances + 12 + 6 * snapshots, calls
+    assert sum(calls.values()) < 54 * instances + 12 + 6 * snapshots, calls

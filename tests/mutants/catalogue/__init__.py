@@ -10,5 +10,6 @@ from tests.mutants.catalogue.living import LIVING
 from tests.mutants.catalogue.proof import PROOF
 from tests.mutants.catalogue.removing import REMOVING
 from tests.mutants.catalogue.succession import SUCCESSION
+from tests.mutants.catalogue.upkeep import UPKEEP
 
-MUTANTS = (*REMOVING, *IGNORANCE, *FOUNDING, *LIVING, *PROOF, *SUCCESSION, *KEEPING, *LEAVING)
+MUTANTS = (*REMOVING, *IGNORANCE, *FOUNDING, *LIVING, *PROOF, *SUCCESSION, *KEEPING, *LEAVING, *UPKEEP)
