@@ -14,6 +14,7 @@ from agent.decide import (
     healing,
     joining,
     leaving,
+    naming,
     promoting,
     protecting,
     recovering,
@@ -88,6 +89,7 @@ RULES: tuple[Rule, ...] = (
     Rule("expire-snapshots", snapshotting.expire_snapshots),
     Rule("drill", snapshotting.drill),
     Rule("protect", protecting.protect_while_it_is_needed),
+    Rule("publish-names", naming.publish_names),
     Rule("rest", resting.rest),
 )
 

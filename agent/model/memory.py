@@ -22,6 +22,7 @@ from agent.model.actions import (
     HeartbeatHook,
     Outcome,
     ProtectFromScaleIn,
+    PublishRecords,
     Rest,
     Result,
     StartEtcd,
@@ -30,6 +31,7 @@ from agent.model.actions import (
 )
 from agent.model.cluster import Answers, Membership, MemberStatus
 from agent.model.disk import EtcdRunning, EtcdStopped, Obstacle, Stage
+from agent.model.dns import RecordSet
 from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Formed, GenerationRecord, Report
 from agent.model.ids import GenerationNumber, InstanceId, MemberId
@@ -98,6 +100,9 @@ class Memory:
     completed: frozenset[Transition] = frozenset()  # the hooks of this instance that we let go on
     protected: bool | None = None  # this instance, from scale-in, as last told or set; None: not known
     protection_tried_at: datetime | None = None
+    published: frozenset[RecordSet] | None = None
+    """What the cluster's names say, as last read or written; None: to be read."""
+    publishing_refused_at: datetime | None = None
     failures: int = 0  # of tasks in a row
     work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
@@ -139,6 +144,7 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
         memory,
         asked_at=_asked_at(memory, o),
         bucket=memory.bucket if isinstance(o.bucket, Unknown) else o.bucket,
+        published=memory.published if isinstance(o.dns, Unknown) else o.dns,
         leaving_since=memory.leaving_since
         if isinstance(o.lifecycle_target, Unknown)
         else _since(memory.leaving_since, o.now)
@@ -157,7 +163,7 @@ def _begin_anew(memory: Memory) -> Memory:
 
 def forget_asking(memory: Memory) -> Memory:
     """After an effect the world is another one: everything but the fleet is worth asking for again."""
-    kept = {name: when for name, when in memory.asked_at.items() if name in ("fleet", "bucket")}
+    kept = {name: when for name, when in memory.asked_at.items() if name in ("fleet", "bucket", "dns")}
     return replace(memory, asked_at=kept)
 
 
@@ -177,6 +183,8 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
     done = result.outcome is Outcome.DONE
     if decision.rule == PROVEN_LOST and memory.head is not None:
         memory = replace(memory, proven_lost=memory.head.generation, proven_lost_at=now)
+    if isinstance(decision.action, PublishRecords):
+        return _remember_publishing(memory, result.outcome, now)
     if isinstance(decision.action, HeartbeatHook | ProtectFromScaleIn | AskToBeReplaced):
         return _remember_what_was_asked_of_the_group(memory, decision.action, done, now)
     if isinstance(decision.action, StartEtcd):
@@ -199,6 +207,14 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
     if isinstance(decision.action, StopEtcd):
         return replace(memory, etcd_running_since=None)  # ended by us: not a life that was too short
     return memory
+
+
+def _remember_publishing(memory: Memory, outcome: Outcome, now: datetime) -> Memory:
+    """Unless it was refused, what is published now is read again at once."""
+    if outcome is Outcome.REFUSED:
+        return replace(memory, publishing_refused_at=now)
+    asked_at = {name: when for name, when in memory.asked_at.items() if name != "dns"}
+    return replace(memory, asked_at=asked_at, published=None, publishing_refused_at=None)
 
 
 def _remember_what_was_asked_of_the_group(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from agent.model.dns import DnsNames
 from agent.model.ids import ClientUrl
 
 
@@ -39,6 +40,7 @@ class Policy:
     bump_revision: int = 1_000_000_000  # added to revisions at a restore, so that watchers notice; 0: not at all
     metrics_port: int = 2381
     drain: timedelta = timedelta(0)  # a member that leaves serves on for this long, and is not ready
+    dns: DnsNames | None = None  # where clients find the cluster; None: nothing is published
     protect_voters: bool = False  # from scale-in, while the cluster can spare nobody
     replace_unhealthy: bool = False  # ask Auto Scaling for another instance where none of ours can live here
 

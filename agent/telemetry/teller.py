@@ -41,6 +41,7 @@ DOORS: Mapping[str, str] = {
     "alarms": "etcd",
     "fleet": "ec2",
     "lifecycle_target": "imds",
+    "dns": "route53",
 }
 """Behind which door each field of an Observation lies; the others lie in the bucket."""
 

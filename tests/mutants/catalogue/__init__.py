@@ -9,5 +9,6 @@ from tests.mutants.catalogue.living import LIVING
 from tests.mutants.catalogue.proof import PROOF
 from tests.mutants.catalogue.removing import REMOVING
 from tests.mutants.catalogue.succession import SUCCESSION
+from tests.mutants.catalogue.ways import WAYS
 
-MUTANTS = (*REMOVING, *IGNORANCE, *FOUNDING, *LIVING, *PROOF, *SUCCESSION, *KEEPING)
+MUTANTS = (*REMOVING, *IGNORANCE, *FOUNDING, *LIVING, *PROOF, *SUCCESSION, *KEEPING, *WAYS)
