@@ -133,7 +133,7 @@ def test_a_learner_serves_nobody() -> None:
 @pytest.mark.parametrize(
     "change",
     [{"membership": TIMEOUT}, {"answers": Answers()}, {"local": TIMEOUT}],
-    ids=["no quorum", "nobody was asked", "we may not lead"],
+    ids=["no-quorum", "nobody-was-asked", "we-may-not-lead"],
 )
 def test_nothing_is_ever_emptied(change: dict[str, Any]) -> None:
     assert not isinstance(publishing(a_healthy_three(A), A).seeing(**change).decided.action, PublishRecords)

@@ -57,3 +57,14 @@ def test_a_zone_that_does_not_answer_hurts_nobody_and_costs_little(begin: Begin,
     sim.run(600)
     assert sim.whole()
     assert sum(each.calls["route53"] for each in sim.agents.values()) < 60
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_is_stopped_is_a_member_and_not_named(begin: Begin, seed: int) -> None:
+    sim = whole(begin, seed, names=NAMES)
+    (away,) = sim.random.sample(sim.live(), 1)
+    sim.stop(away)
+    sim.run_until(lambda: published(sim) == serving(sim), within=90)
+    assert away in sim.voters()
+    sim.reboot(away)
+    sim.run_until(lambda: sim.whole() and published(sim) == serving(sim), within=120)

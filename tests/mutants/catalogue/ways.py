@@ -81,8 +81,8 @@ WAYS = (
     Mutant(
         "names-of-nobody",
         "a voter that is dead stays in DNS",
-        "names_follow_the_voters",
-        story("naming", "names_follow_the_voters"),
+        "is_stopped_is_a_member_and_not_named",
+        story("naming", "who_is_stopped_is_a_member_and_not_named"),
         (
             Change(
                 "decide/naming.py",
