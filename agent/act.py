@@ -27,6 +27,7 @@ from agent.model.actions import (
     Outcome,
     PromoteMember,
     ProtectFromScaleIn,
+    PublishRecords,
     PutInPlace,
     Quarantine,
     RemoveMember,
@@ -82,6 +83,10 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
             return _done(world.cloud.call_unhealthy)
         case ProtectFromScaleIn(protected=protected):
             return _done(lambda: world.cloud.protect(protected))
+        case PublishRecords(records=records):
+            assert world.dns is not None, "who has names to publish has a door to the zone (wiring)"
+            dns = world.dns
+            return _done(lambda: dns.upsert(records))
         case BeginTask(task=task):
             return _done(lambda: world.workshop.begin(task))
         case _:

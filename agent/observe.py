@@ -61,7 +61,7 @@ def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation
     if ails(o, memory):
         o = replace(o, survey=ask(world.host.survey), obstacle=ask(world.host.obstacle))
     o = _with_snapshots(world, o, asks, memory)
-    o = _with_upkeep(world, o, asks)
+    o = _with_upkeep(world, o, asks, policy)
     o = with_hold(world, o) if Ask.HOLD in asks else o
     return _with_assembly(world, o, asks, memory, policy)
 
@@ -162,12 +162,14 @@ def _with_snapshots(world: World, o: Observation, asks: frozenset[Ask], memory: 
     return replace(o, manifest=ask(lambda: world.bucket.manifest(name)))
 
 
-def _with_upkeep(world: World, o: Observation, asks: frozenset[Ask]) -> Observation:
-    """What a cluster that serves may need: alarms that a restored one inherited, and when the last drill was."""
+def _with_upkeep(world: World, o: Observation, asks: frozenset[Ask], policy: Policy) -> Observation:
+    """What a cluster that serves may need: inherited alarms, what is published of it, and when the last drill was."""
     if o.head is None:
         return o
     if Ask.ALARMS in asks and isinstance(o.membership, Membership):
         o = replace(o, alarms=ask(partial(world.etcd.alarms, o.membership.via)))
+    if Ask.DNS in asks and policy.dns is not None and world.dns is not None:
+        o = replace(o, dns=ask(partial(world.dns.records, policy.dns.watched)))
     if Ask.DRILL in asks:
         o = replace(o, last_drill=ask(world.bucket.last_drill))
     return o

@@ -126,6 +126,14 @@ _EXTRA = Table(
 )
 
 
+_ZONE_ID = Text("a hosted zone's ID such as Z0123456789ABC, or nothing", r"([A-Z0-9]{1,32})?")
+_DNS_NAME = Text(
+    "a name in lower case such as etcd.example.internal, without a dot at its end, or nothing",
+    r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+)?",
+    max_length=200,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """Which cluster this is."""
@@ -383,6 +391,23 @@ class Autoscaling:
 
 
 @dataclass(frozen=True, slots=True)
+class Dns:
+    """Names in Route 53 under which clients find the voters that serve. Empty: none are kept."""
+
+    zone_id: str = setting(
+        _ZONE_ID, "", "the hosted zone's ID; the leader's agent writes there, and never deletes anything"
+    )
+    name: str = setting(
+        _DNS_NAME,
+        "",
+        "all addresses, as A records; also _etcd-client._tcp.NAME (with TLS _etcd-client-ssl._tcp) as SRV",
+    )
+    ttl: timedelta = setting(
+        _span("1s", "1d"), _seconds(30), "how long clients may keep an answer; longer: they find a new voter later"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What the agent writes to standard error."""
 
@@ -410,6 +435,7 @@ class Settings:
     tls: Tls = field(default_factory=Tls)
     http: Http = field(default_factory=Http)
     autoscaling: Autoscaling = field(default_factory=Autoscaling)
+    dns: Dns = field(default_factory=Dns)
     log: Log = field(default_factory=Log)
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
@@ -455,6 +481,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "tls": Tls,
         "http": Http,
         "autoscaling": Autoscaling,
+        "dns": Dns,
         "log": Log,
     }
 )
@@ -636,8 +663,14 @@ def _printable(text: str) -> str:
 
 
 def _contradictions(s: Settings) -> Iterator[Problem]:
-    for key, got, expected in (*_ports(s), *_timings(s), *_tls_files(s)):
+    for key, got, expected in (*_ports(s), *_timings(s), *_tls_files(s), *_names(s)):
         yield Problem(key, s.origins[key], got, expected)
+
+
+def _names(s: Settings) -> Iterator[tuple[str, str, str]]:
+    if bool(s.dns.zone_id) != bool(s.dns.name):
+        missing, other = ("dns.name", "dns.zone_id") if s.dns.zone_id else ("dns.zone_id", "dns.name")
+        yield missing, "nothing", f"a value, because {other} is set"
 
 
 def _ports(s: Settings) -> Iterator[tuple[str, str, str]]:

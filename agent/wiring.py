@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent import __version__
+from agent.model.dns import DnsNames
 from agent.model.faults import Refused, Trouble
 from agent.model.ids import InstanceId, PeerUrl
 from agent.model.known import Ignorance
@@ -28,6 +29,7 @@ from agent.world.etcd_launch import EtcdSettings, ServerTls
 from agent.world.etcd_restore import can_bump_revisions, restore_tool
 from agent.world.host import InstanceHost
 from agent.world.imds import Imds, endpoint_from
+from agent.world.route53 import Route53
 from agent.world.snapshot_store import SnapshotStore
 from agent.world.supervisor import Supervisor
 from agent.world.supervisor_process import ProcessSupervisor
@@ -123,6 +125,7 @@ def wire(settings: Settings, counting: Counting | None = None, stop: threading.E
         etcd=etcd,
         host=_host(settings, me, disk, patient),
         workshop=ThreadWorkshop(errands.run, patient),
+        dns=Route53(aws, settings.dns.zone_id) if settings.dns.zone_id else None,
     )
     return Wired(world, chosen, me, errands, store)
 
@@ -221,6 +224,13 @@ def _host(settings: Settings, me: Me, disk: DataRoot, clock: SystemClock) -> Ins
     return InstanceHost(disk, supervisor, etcd.binary, launched_with, settings.timing.etcd_stop_timeout)
 
 
+def _names(settings: Settings) -> DnsNames | None:
+    if not settings.dns.name:
+        return None
+    service = "_etcd-client-ssl._tcp" if settings.tls.mode == "files" else "_etcd-client._tcp"
+    return DnsNames(f"{settings.dns.name}.", settings.dns.ttl, service)
+
+
 def policy(settings: Settings) -> Policy:
     """What decisions depend on, out of the settings."""
     timing, snapshots = settings.timing, settings.snapshots
@@ -258,6 +268,7 @@ def policy(settings: Settings) -> Policy:
         maintenance_after=settings.maintenance.after,
         nospace=settings.maintenance.nospace,
         drain=timing.drain,
+        dns=_names(settings),
         protect_voters=settings.autoscaling.protect_voters,
         replace_unhealthy=settings.autoscaling.replace_unhealthy,
     )

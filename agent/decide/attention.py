@@ -48,6 +48,7 @@ class Ask(StrEnum):
     DRILL = "last_drill"
     ALARMS = "alarms"
     HOLD = "hold"
+    DNS = "dns"
 
 
 def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset[Ask]:
@@ -62,6 +63,7 @@ def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset
         Ask.ASSEMBLY: timedelta(0) if without_a_cluster(near, memory, policy) else None,
         Ask.SNAPSHOTS: _snapshots_every(near, memory, policy),
         Ask.DRILL: _drill_every(near, memory, policy),
+        Ask.DNS: _dns_every(near, memory, policy),
         Ask.ALARMS: policy.patient_interval if _told_of_alarms(near) else None,
         Ask.HOLD: _hold_every(memory, policy),
     }
@@ -133,6 +135,13 @@ def _drill_every(near: Observation, memory: Memory, policy: Policy) -> timedelta
         return None
     last = memory.last_drill_at
     return policy.patient_interval if last is None or near.now - last >= every else None
+
+
+def _dns_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
+    """Beside the leader: whether somebody else has changed what we publish."""
+    if policy.dns is None or not near.beside_the_leader or not is_settled(near):
+        return None
+    return policy.patient_trouble_interval if memory.published is None else policy.groups_interval
 
 
 def _told_of_alarms(near: Observation) -> bool:

@@ -36,6 +36,7 @@ from agent.model.actions import (
     MoveLeader,
     PromoteMember,
     ProtectFromScaleIn,
+    PublishRecords,
     PutInPlace,
     Quarantine,
     RemoveMember,
@@ -111,7 +112,7 @@ def is_held_back(action: Action, disk: Disk) -> bool:
             return True
         case Rest() | Wait() | CallHuman() | FileReport() | HeartbeatHook() | WriteFormed():
             return False
-        case ExpireSnapshots() | Quarantine() | ProtectFromScaleIn():
+        case ExpireSnapshots() | Quarantine() | ProtectFromScaleIn() | PublishRecords():
             return False
         case _:
             assert_never(action)

@@ -30,6 +30,7 @@ from agent.model.actions import (
     MoveLeader,
     PromoteMember,
     ProtectFromScaleIn,
+    PublishRecords,
     PutInPlace,
     Quarantine,
     RemoveMember,
@@ -44,6 +45,7 @@ from agent.model.actions import (
 )
 from agent.model.cluster import Alarm, AlarmKind, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdStopped, Identity, Obstacle, ObstacleKind, Stage
+from agent.model.dns import RecordSet, RecordType
 from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Claim, GenerationRecord
 from agent.model.ids import InstanceId, MemberId, Nonce
@@ -65,6 +67,7 @@ HARMLESS = (
     ExpireSnapshots,
     Quarantine,
     ProtectFromScaleIn,
+    PublishRecords,
 )
 """What an operator's hold does not hold back."""
 
@@ -83,6 +86,8 @@ def _to_the_action(decision: Decision, o: Observation, memory: Memory) -> tuple[
             return _to_changing_the_cluster(decision.action, o, memory)
         case CompleteHook(transition=transition):
             return _to_completing(transition, o)
+        case PublishRecords(records=records):
+            return _to_publishing(records, o)
         case AskToBeReplaced():
             return _to_being_replaced(o)
         case StopEtcd() | Quarantine() | StampIdentity() | StartEtcd() | PutInPlace() | BeginTask():
@@ -239,6 +244,19 @@ def _to_being_replaced(o: Observation) -> tuple[str, ...]:
         and identity is not None
         and identity.cluster_id == o.membership.cluster_id
         and _remains(entry, o.membership, o),
+    )
+
+
+def _to_publishing(records: frozenset[RecordSet], o: Observation) -> tuple[str, ...]:
+    """Clients are never sent nowhere, nor to an address that is no voter's of a list with a quorum."""
+    voters = (
+        [each for each in o.membership.members if not each.is_learner] if isinstance(o.membership, Membership) else []
+    )
+    urls = " ".join(url for each in voters for url in each.client_urls)
+    addresses = {value for each in records if each.type is RecordType.A for value in each.values}
+    return failing(
+        every_record_has_a_value=bool(records) and all(each.values for each in records),
+        every_address_is_a_voters=all(f"//{each}:" in urls for each in addresses),
     )
 
 

@@ -15,6 +15,7 @@ from agent.decide import (
     joining,
     leaving,
     maintaining,
+    naming,
     promoting,
     protecting,
     recovering,
@@ -93,6 +94,7 @@ RULES: tuple[Rule, ...] = (
     Rule("make-room", maintaining.make_room),
     Rule("defragment", maintaining.defragment),
     Rule("protect", protecting.protect_while_it_is_needed),
+    Rule("publish-names", naming.publish_names),
     Rule("rest", resting.rest),
 )
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from agent.model.cluster import Alarm
 from agent.model.disk import Identity
+from agent.model.dns import RecordSet
 from agent.model.fleet import Transition
 from agent.model.generation import Claim, Formed, GenerationRecord, Report
 from agent.model.ids import GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
@@ -182,6 +183,13 @@ class ProtectFromScaleIn:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishRecords:
+    """Write these record sets into the hosted zone, all of them or none; others stay as they are."""
+
+    records: frozenset[RecordSet]
+
+
+@dataclass(frozen=True, slots=True)
 class UpdatePeerUrl:
     """Tell the cluster where a member that moved listens now."""
 
@@ -258,6 +266,7 @@ Action = (
     | HeartbeatHook
     | AskToBeReplaced
     | ProtectFromScaleIn
+    | PublishRecords
 )
 
 MembershipChange = AddLearner | PromoteMember | RemoveMember | UpdatePeerUrl

@@ -25,6 +25,7 @@ from agent.model.actions import (
     MoveLeader,
     Outcome,
     ProtectFromScaleIn,
+    PublishRecords,
     Rest,
     Result,
     StartEtcd,
@@ -33,6 +34,7 @@ from agent.model.actions import (
 )
 from agent.model.cluster import Answers, Membership, MemberStatus
 from agent.model.disk import EtcdRunning, EtcdStopped, Obstacle, Stage
+from agent.model.dns import RecordSet
 from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Formed, GenerationRecord, Report
 from agent.model.hold import Hold
@@ -112,6 +114,9 @@ class Memory:
     """When this agent last had each member defragmented, whatever became of it; since it last compacted, if it did."""
     protected: bool | None = None  # this instance, from scale-in, as last told or set; None: not known
     protection_tried_at: datetime | None = None
+    published: frozenset[RecordSet] | None = None
+    """What the cluster's names say, as last read or written; None: to be read."""
+    publishing_refused_at: datetime | None = None
     failures: int = 0  # of tasks in a row
     work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
@@ -164,6 +169,7 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
         memory,
         asked_at=_asked_at(memory, o),
         bucket=memory.bucket if isinstance(o.bucket, Unknown) else o.bucket,
+        published=memory.published if isinstance(o.dns, Unknown) else o.dns,
         leaving_since=memory.leaving_since
         if isinstance(o.lifecycle_target, Unknown)
         else _since(memory.leaving_since, o.now)
@@ -188,8 +194,8 @@ def _begin_anew(memory: Memory) -> Memory:
 
 
 def forget_asking(memory: Memory) -> Memory:
-    """After an effect the world is another one: everything but fleet and hold is worth asking for again."""
-    kept = {name: when for name, when in memory.asked_at.items() if name in ("fleet", "bucket", "hold")}
+    """After an effect the world is another one: everything but fleet, hold and names is worth asking for again."""
+    kept = {name: when for name, when in memory.asked_at.items() if name in ("fleet", "bucket", "hold", "dns")}
     return replace(memory, asked_at=kept)
 
 
@@ -209,6 +215,8 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
     done = result.outcome is Outcome.DONE
     if decision.rule == PROVEN_LOST and memory.head is not None:
         memory = replace(memory, proven_lost=memory.head.generation, proven_lost_at=now)
+    if isinstance(decision.action, PublishRecords):
+        return _remember_publishing(memory, result.outcome, now)
     if isinstance(decision.action, HeartbeatHook | ProtectFromScaleIn | AskToBeReplaced):
         return _remember_what_was_asked_of_the_group(memory, decision.action, done, now)
     if isinstance(decision.action, StartEtcd):
@@ -238,6 +246,14 @@ def _remember_a_change(memory: Memory, action: Action, now: datetime) -> Memory:
     if isinstance(action, StopEtcd):
         return replace(memory, etcd_running_since=None)  # ended by us: not a life that was too short
     return memory
+
+
+def _remember_publishing(memory: Memory, outcome: Outcome, now: datetime) -> Memory:
+    """Unless it was refused, what is published now is read again at once."""
+    if outcome is Outcome.REFUSED:
+        return replace(memory, publishing_refused_at=now)
+    asked_at = {name: when for name, when in memory.asked_at.items() if name != "dns"}
+    return replace(memory, asked_at=asked_at, published=None, publishing_refused_at=None)
 
 
 def _remember_what_was_asked_of_the_group(

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from agent.model.cluster import Alarm, Answers, Membership, MemberStatus
 from agent.model.disk import Disk, EtcdProcess, Obstacle
+from agent.model.dns import RecordSet
 from agent.model.fleet import Fleet
 from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord
 from agent.model.hold import Hold
@@ -77,6 +78,7 @@ class Observation:
     leader_seen: bool | Unknown = NOT_ASKED  # by our own etcd or, without one, by any member that answers
     alarms: tuple[Alarm, ...] | Unknown = NOT_ASKED
     can_bump_revisions: bool | Unknown = NOT_ASKED
+    dns: frozenset[RecordSet] | Unknown = NOT_ASKED  # what is published under the cluster's own names
     last_drill: DrillRecord | Unknown | None = NOT_ASKED  # None: there never was one
     work: Work = field(default_factory=Idle)
     lifecycle_target: str | Unknown | None = NOT_ASKED  # IMDS target-lifecycle-state

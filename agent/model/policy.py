@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from agent.model.dns import DnsNames
 from agent.model.ids import ClientUrl
 
 
@@ -45,6 +46,7 @@ class Policy:
     maintenance_after: timedelta = timedelta(minutes=5)  # without any change
     nospace: bool = False  # compact, defragment and disarm where a database is full
     drain: timedelta = timedelta(0)  # a member that leaves serves on for this long, and is not ready
+    dns: DnsNames | None = None  # where clients find the cluster; None: nothing is published
     protect_voters: bool = False  # from scale-in, while the cluster can spare nobody
     replace_unhealthy: bool = False  # ask Auto Scaling for another instance where none of ours can live here
 

@@ -45,6 +45,7 @@ DOORS: Mapping[str, str] = {
     "lifecycle_target": "imds",
     "spot": "imds",
     "rebalance": "imds",
+    "dns": "route53",
 }
 """Behind which door each field of an Observation lies; the others lie in the bucket."""
 

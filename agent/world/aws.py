@@ -43,6 +43,7 @@ SLIM_API_VERSIONS = {"ec2": "2016-09-15"}
 
 METHODS = {
     "AbortMultipartUpload": "abort_multipart_upload",
+    "ChangeResourceRecordSets": "change_resource_record_sets",
     "CompleteLifecycleAction": "complete_lifecycle_action",
     "DeleteObject": "delete_object",
     "DescribeAutoScalingGroups": "describe_auto_scaling_groups",
@@ -55,6 +56,7 @@ METHODS = {
     "HeadObject": "head_object",
     "ListMultipartUploads": "list_multipart_uploads",
     "ListObjectsV2": "list_objects_v2",
+    "ListResourceRecordSets": "list_resource_record_sets",
     "PutObject": "put_object",
     "RecordLifecycleActionHeartbeat": "record_lifecycle_action_heartbeat",
     "SetInstanceHealth": "set_instance_health",
@@ -153,7 +155,7 @@ class Aws:
 
     def _answer(self, asked: Asked, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         method = getattr(self._client(asked.service), METHODS[asked.operation])
-        if asked.operation.startswith(("Put", "Complete", "Record", "Set")):
+        if asked.operation.startswith(("Put", "Change", "Complete", "Record", "Set")):
             return _with_body(method(**parameters))
         return ONCE_MORE.copy()(lambda: _with_body(method(**parameters)))
 

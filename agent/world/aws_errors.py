@@ -177,6 +177,8 @@ def _answered(error: aws.ClientError, asked: Asked) -> Trouble:
         return Refused(f"{asked} was denied: add {_statement(error, asked)} to the instance role ({_said(error)})")
     if code == "NoSuchBucket":
         return Refused(f"{asked} was refused: there is no such bucket; check storage.bucket", Ignorance.OURS)
+    if code == "NoSuchHostedZone":
+        return Refused(f"{said}: check dns.zone_id", Ignorance.OURS)
     if code in WRONG_REGION:
         return Refused(f"{said}: the bucket is in another region; check storage.bucket and AWS_REGION", Ignorance.OURS)
     if code in ABSENT or (asked.operation, code) == ("AbortMultipartUpload", "NoSuchUpload"):

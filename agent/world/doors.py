@@ -7,7 +7,7 @@ None of them retries a write; `agent.loop` is the retry. All of them return with
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -15,6 +15,7 @@ from typing import Protocol
 from agent.model.actions import Launch
 from agent.model.cluster import Alarm, Membership, MemberStatus
 from agent.model.disk import Disk, EtcdProcess, Identity, Obstacle
+from agent.model.dns import RecordSet, RecordType
 from agent.model.fleet import Fleet, Transition
 from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord, Report
 from agent.model.hold import Hold
@@ -254,6 +255,18 @@ class Host(Protocol):
         ...
 
 
+class Dns(Protocol):
+    """Route 53: one hosted zone."""
+
+    def records(self, wanted: Sequence[tuple[str, RecordType]]) -> frozenset[RecordSet]:
+        """Those of these names and types that there are. Refused where one is not a simple record set."""
+        ...
+
+    def upsert(self, records: Collection[RecordSet]) -> None:
+        """Create or replace these, all of them or none; no other record set is touched."""
+        ...
+
+
 class Workshop(Protocol):
     """Tasks that outlast a round, one at a time (`agent.model.work`)."""
 
@@ -277,3 +290,4 @@ class World:
     etcd: Etcd
     host: Host
     workshop: Workshop
+    dns: Dns | None = None  # None: the operator wants nothing published

@@ -105,7 +105,7 @@ def test_with_five_one_may_be_silent() -> None:
 @pytest.mark.parametrize(
     "change",
     [{"membership": TIMEOUT}, {"answers": Answers()}, {"answers": answers(A, B)}],
-    ids=["no quorum", "nobody was asked", "one was not asked"],
+    ids=["no-quorum", "nobody-was-asked", "one-was-not-asked"],
 )
 def test_what_cannot_be_told_changes_nothing(change: dict[str, Any]) -> None:
     for held in (False, True):

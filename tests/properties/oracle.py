@@ -21,6 +21,7 @@ from agent.model.actions import (
     MarkBad,
     MoveLeader,
     PromoteMember,
+    PublishRecords,
     PutInPlace,
     Quarantine,
     RemoveMember,
@@ -33,6 +34,7 @@ from agent.model.actions import (
 )
 from agent.model.cluster import AlarmKind, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Obstacle, ObstacleKind, Stage
+from agent.model.dns import RecordType
 from agent.model.fleet import Fleet, InstanceState, Transition
 from agent.model.generation import Claim, GenerationRecord, Holding, Report, Seat, Seed, Sight
 from agent.model.ids import InstanceId, MemberId
@@ -301,6 +303,22 @@ def completion_is_sound(action: CompleteHook, example: Example) -> None:
     assert made_of is not None
     assert (made_of.instance, made_of.member_id) == (o.me.instance, o.survey.member_id)
     assert made_of.position == o.survey.position, "what was written since is nowhere else"
+
+
+def publishing_is_sound(action: PublishRecords, example: Example) -> None:
+    """By the leader's own word, of voters alone, and never of nobody; only names below the operator's."""
+    o, names = example.o, example.policy.dns
+    assert isinstance(o.local, MemberStatus)
+    assert o.local.leader == o.local.member_id
+    assert isinstance(o.membership, Membership)
+    assert names is not None
+    voters = [url for each in o.membership.members if not each.is_learner for url in each.client_urls]
+    addresses = {url.split("/")[2].split(":")[0] for url in voters}
+    assert action.records
+    for record in action.records:
+        assert record.values
+        assert record.name.endswith(names.name)
+        assert record.type is not RecordType.A or record.values <= addresses
 
 
 def stamp_is_sound(action: StampIdentity, example: Example) -> None:
@@ -604,7 +622,7 @@ def is_forbidden_while_held(action: Action, disk: Disk | Unknown) -> bool:
     match action:
         case AddLearner() | PromoteMember() | RemoveMember() | UpdatePeerUrl() | MoveLeader() | Disarm() | Compact():
             return True
-        case CreateGeneration() | WriteClaim() | PutInPlace() | CompleteHook() | MarkBad():
+        case CreateGeneration() | WriteClaim() | PutInPlace() | CompleteHook() | MarkBad() | AskToBeReplaced():
             return True
         case StartEtcd():
             return isinstance(disk, Unknown) or disk.data in (Data.ABSENT, Data.EMPTY)
@@ -656,6 +674,8 @@ def is_sound(action: Action, example: Example) -> None:
             task_is_sound(action, example)
         case MarkBad():
             bad_mark_is_sound(action, example)
+        case PublishRecords():
+            publishing_is_sound(action, example)
         case AskToBeReplaced():
             replacement_is_sound(example)
         case Disarm():

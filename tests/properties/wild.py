@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from agent.model.cluster import Alarm, AlarmKind, Answers, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Obstacle, ObstacleKind, Stage
+from agent.model.dns import DnsNames, RecordSet
 from agent.model.fleet import Fleet, Group, Instance, InstanceState, Transition
 from agent.model.generation import (
     Cause,
@@ -41,7 +42,15 @@ from agent.model.work import Defragment, Drill, Ended, FetchSeed, Idle, RescueLo
 from tests.decide import examples as told
 from tests.decide.examples import IPS, LONG_AGO, MEMBERS, NONCE, NOW, OLD_NONCE, Example
 
-POLICY = Policy(cluster="prod", nospace=True, maintenance_after=timedelta(0))
+NAMES = DnsNames("etcd.internal.", timedelta(seconds=30))
+POLICY = Policy(
+    cluster="prod",
+    nospace=True,
+    maintenance_after=timedelta(0),
+    protect_voters=True,
+    replace_unhealthy=True,
+    dns=NAMES,
+)
 
 instances = st.sampled_from([told.A, told.B, told.C, told.D, told.E])
 names = st.one_of(instances, instances, st.just(InstanceId("i-unheard")))
@@ -228,6 +237,7 @@ surveys = st.one_of(
     st.builds(Survey, clusters, member_ids, lists, positions, st.integers(0, 999), lists),
     st.just(Damaged("a checksum")),
 )
+published = st.sampled_from([frozenset[RecordSet](), NAMES.of(frozenset({(IPS[told.A], 2379)}))])
 obstacles = st.builds(Obstacle, st.sampled_from(ObstacleKind), st.just("it is"))
 seeds = st.builds(told.seed, manifests, st.sampled_from(["snapshot", "survivor i-a"]))
 tasks = st.one_of(
@@ -291,6 +301,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "leader_seen": perhaps(st.booleans()),
     "alarms": perhaps(alarms),
     "can_bump_revisions": perhaps(st.booleans()),
+    "dns": perhaps(published),
     "last_drill": perhaps(st.one_of(st.none(), drills)),
     "work": works,
     "lifecycle_target": perhaps(lifecycle_targets),
@@ -328,6 +339,8 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "defragmented": st.dictionaries(member_ids, times, max_size=3),
     "protected": st.sampled_from([None, False, True]),
     "protection_tried_at": st.one_of(st.none(), times),
+    "published": st.one_of(st.none(), published, published),
+    "publishing_refused_at": st.one_of(st.none(), times),
     "failures": st.integers(0, 20),
     "work_ended_at": st.one_of(st.none(), times),
     "unsettled_since": st.one_of(st.none(), times),

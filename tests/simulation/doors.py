@@ -4,12 +4,13 @@ lose its answer, or be the last thing that the agent's process does. And the sma
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from agent.model.dns import RecordSet, RecordType
 from agent.model.faults import Refused, Unavailable
 from agent.model.fleet import Fleet, Instance, InstanceState, Transition
 from agent.model.ids import InstanceId, Nonce, PeerUrl
@@ -273,3 +274,20 @@ class SimCloud(Door):
             lifecycle=None if self.groups_unseen else machine.lifecycle,
             protected=None if self.groups_unseen or machine.group is None else machine.protected,
         )
+
+
+class SimDns(Door):
+    """One hosted zone for everybody."""
+
+    name = "route53"
+
+    def records(self, wanted: Sequence[tuple[str, RecordType]]) -> frozenset[RecordSet]:
+        self.read()
+        return frozenset(self.sim.zone[each] for each in wanted if each in self.sim.zone)
+
+    def upsert(self, records: Collection[RecordSet]) -> None:
+        def effect() -> None:
+            self.sim.promises.at_publishing(records)
+            self.sim.zone.update({(each.name, each.type): each for each in records})
+
+        self.write(effect)

@@ -19,12 +19,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agent.model.cluster import Member
 from agent.model.disk import Data, Stage
+from agent.model.dns import RecordSet, RecordType
 from agent.model.fleet import GOING
 from agent.model.generation import Claim, GenerationRecord
 from agent.model.hold import Hold
@@ -239,6 +240,15 @@ class Promises:
         lineage = None if machine.data is None else machine.data.lineage
         if lineage is None or self.sim.leader(lineage) is None:
             raise Broken(f"{machine.id} asks to be replaced, and the others may need its disk")
+
+    def at_publishing(self, records: Collection[RecordSet]) -> None:
+        """Clients are never sent nowhere, and only to addresses of voters."""
+        voters = " ".join(url for each in self.sim.current().voters for url in each.client_urls)
+        for record in records:
+            if not record.values:
+                raise Broken(f"{record.name} is emptied")
+            if record.type is RecordType.A and not any(f"//{each}:" in voters for each in record.values):
+                raise Broken(f"{record.name} leads to nobody: {record.values}")
 
     def at_letting_go(self, machine: Machine) -> None:
         """Nobody needs its disk any more: its data is fenced, or removed, or every write of it is in the bucket."""

@@ -18,6 +18,7 @@ from heapq import heappop, heappush
 
 from agent.model.actions import Launch
 from agent.model.cluster import Alarm, Member, voter_target
+from agent.model.dns import DnsNames, RecordSet, RecordType
 from agent.model.faults import Refused
 from agent.model.fleet import Group, InstanceState
 from agent.model.generation import FIRST, Cause, Exclusion, GenerationRecord
@@ -57,11 +58,13 @@ class Sim:
         interleave: float = 0.05,
         replace_unhealthy: bool = False,
         protect_voters: bool = False,
+        names: DnsNames | None = None,
     ) -> None:
         self.random = random.Random(seed)
         self.interleave = interleave
         self.replace_unhealthy = replace_unhealthy
         self.protect_voters = protect_voters
+        self.names, self.zone = names, dict[tuple[str, RecordType], RecordSet]()
         self.now = START
         self.objects: dict[str, tuple[str, datetime]] = {}
         self.contents: dict[str, Entry] = {}  # what a snapshot with this digest holds

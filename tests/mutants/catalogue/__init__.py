@@ -11,5 +11,6 @@ from tests.mutants.catalogue.proof import PROOF
 from tests.mutants.catalogue.removing import REMOVING
 from tests.mutants.catalogue.succession import SUCCESSION
 from tests.mutants.catalogue.upkeep import UPKEEP
+from tests.mutants.catalogue.ways import WAYS
 
-MUTANTS = (*REMOVING, *IGNORANCE, *FOUNDING, *LIVING, *PROOF, *SUCCESSION, *KEEPING, *LEAVING, *UPKEEP)
+MUTANTS = (*REMOVING, *IGNORANCE, *FOUNDING, *LIVING, *PROOF, *SUCCESSION, *KEEPING, *LEAVING, *UPKEEP, *WAYS)
