@@ -50,5 +50,8 @@ def scope_of(settings: Settings, groups: tuple[str, ...] = (), partition: str = 
         groups=groups,
         kms_key_id=storage.kms_key_id,
         drills=settings.snapshots.drill_interval > timedelta(0),
+        protects=settings.autoscaling.protect_voters,
+        replaces=settings.autoscaling.replace_unhealthy,
+        zone_id=settings.dns.zone_id,
         partition=partition,
     )

@@ -15,6 +15,7 @@ wait. A stopped agent or a reboot is no leaving: only those words are.
     the only voter                somebody is wanted         wait for another; LAST_SAVE before EC2 takes us: as with 0
     the only voter                nobody is wanted (0)       stop etcd, put its whole log into the bucket
     its log is in the bucket      no quorum                  complete the hook: whoever comes next restores it
+    less than a snapshot has      its loss is proven         complete the hook, where nobody stays who could found
     gone (fenced, never joined)   -                          complete the hook
 
 While that takes time the hook is kept from timing out. An instance that holds data which others need, or may need,

@@ -53,7 +53,7 @@ from agent.model.known import Unknown
 from agent.model.members import Damaged, Survey
 from agent.model.memory import Memory
 from agent.model.observation import Observation
-from agent.model.snapshot import Manifest, SnapshotName
+from agent.model.snapshot import Manifest, Rescued, SnapshotName
 from agent.model.spot import SpotAction, SpotNotice
 from agent.model.work import Defragment, Drill, RescueLog, TakeSnapshot
 
@@ -327,12 +327,12 @@ def _was_removed(identity: Identity, o: Observation) -> bool:
 
 
 def _is_saved(o: Observation) -> bool:
-    """No quorum answers that could still write, and the newest snapshot was made of this very log."""
-    if not isinstance(o.survey, Survey) or not isinstance(o.manifest, Manifest) or o.manifest.rescued is None:
+    """No quorum answers that could still write, and the newest snapshot was made of this log, or holds all of it."""
+    if not isinstance(o.survey, Survey) or not isinstance(o.manifest, Manifest) or isinstance(o.membership, Membership):
         return False
-    rescued, mine = o.manifest.rescued, (o.me.instance, o.survey.member_id, o.survey.position)
-    no_quorum = isinstance(o.membership, Unknown)
-    return no_quorum and (rescued.instance, rescued.member_id, rescued.position) == mine
+    rescued, mine = o.manifest.rescued, Rescued(o.me.instance, o.survey.member_id, o.survey.position)
+    same_cluster = o.manifest.cluster_id == o.survey.cluster_id
+    return rescued == mine or (same_cluster and o.manifest.raft_index >= mine.position.last_index)
 
 
 def _to_stopping_the_last(o: Observation, memory: Memory) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from agent.model.actions import (
     BeginTask,
     Blocker,
     CallHuman,
+    CompleteHook,
     CreateGeneration,
     Decision,
     MarkBad,
@@ -38,6 +39,7 @@ from agent.model.actions import (
 )
 from agent.model.cluster import MemberStatus, is_newer_minor
 from agent.model.disk import Data, Identity, Stage
+from agent.model.fleet import Transition
 from agent.model.generation import Cause, Claim, GenerationRecord, Report, Seed
 from agent.model.ids import GenerationNumber
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
@@ -226,6 +228,8 @@ def _create(s: Situation, record: GenerationRecord, lost: Lost, seed: Seed | Non
     founders = seat(s.o.fleet, present)
     if founders is None:
         return wait(Blocker.ADDRESS, "two founders of the next generation report the same peer URL")
+    if not founders and s.leaving and Transition.TERMINATING not in s.memory.completed:
+        return do(CompleteHook(Transition.TERMINATING), f"{why}: whoever comes next does not need this disk")
     if not founders:
         return wait(Blocker.ASSEMBLY, "nobody is there to found the next generation: those who are up are leaving")
     if not isinstance(s.o.bucket, BucketSound):

@@ -82,7 +82,7 @@ def _about(s: Situation, record: GenerationRecord) -> Report:
         position=_position(answering, read),
         revision=_revision(answering, read),
         members=_members(s, answering, read),
-        restart_members=_restart_members(s, answering, read),
+        restart_members=_with_our_name(s, _restart_members(s, answering, read)),
         trouble=_trouble(s),
     )
 
@@ -148,6 +148,15 @@ def _restart_members(s: Situation, answering: MemberStatus | None, read: Survey 
         return read.restart_members
     on_disk = read.restart_members or read.members
     return on_disk if _voters(on_disk) != _voters(_members(s, answering, read)) else ()
+
+
+def _with_our_name(s: Situation, members: tuple[MemberEntry, ...]) -> tuple[MemberEntry, ...]:
+    """Files from which our member was removed have lost its name: without it, it would pass for one that never started.
+
+    Of such a one nobody could ever tell, once this instance has ended, what became of its data.
+    """
+    ours = None if s.identity is None else s.identity.member_id
+    return tuple(replace(each, name=each.name or s.me.instance) if each.id == ours else each for each in members)
 
 
 def _voters(members: tuple[MemberEntry, ...]) -> set[MemberId]:

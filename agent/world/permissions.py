@@ -44,6 +44,7 @@ class On(StrEnum):
     BUCKET = "bucket"
     OBJECTS = "objects"
     KEY = "key"
+    ZONE = "zone"
 
 
 class Only(StrEnum):
@@ -51,6 +52,9 @@ class Only(StrEnum):
 
     WITH_A_KEY = "with storage.kms_key_id"
     WITH_DRILLS = "with snapshots.drill_interval"
+    WITH_PROTECTION = "with autoscaling.protect_voters"
+    WITH_REPLACEMENT = "with autoscaling.replace_unhealthy"
+    WITH_NAMES = "with dns.zone_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ NEEDS = (
         ("drills/",),
         only=Only.WITH_DRILLS,
     ),
+    Need("WriteHold", "an operator's `hold` from an instance", On.OBJECTS, ("s3:PutObject",), ("hold.json",)),
     Need("DeleteSnapshots", "those that retention lets go", On.OBJECTS, ("s3:DeleteObject",), ("snapshots/",)),
     Need("FindUploads", "uploads that a killed agent left", On.BUCKET, ("s3:ListMultipartUploads",)),
     Need("EndUploads", "those, and our own that failed", On.OBJECTS, ("s3:AbortMultipartUpload",), ("snapshots/",)),
@@ -141,6 +146,27 @@ NEEDS = (
         On.KEY,
         ("kms:Decrypt", "kms:GenerateDataKey"),
         only=Only.WITH_A_KEY,
+    ),
+    Need(
+        "ProtectVoters",
+        "from scale-in, while the cluster can spare nobody",
+        On.GROUPS,
+        ("autoscaling:SetInstanceProtection",),
+        only=Only.WITH_PROTECTION,
+    ),
+    Need(
+        "AskToBeReplaced",
+        "where no member can live on this instance",
+        On.GROUPS,
+        ("autoscaling:SetInstanceHealth",),
+        only=Only.WITH_REPLACEMENT,
+    ),
+    Need(
+        "PublishNames",
+        "the names of the voters that serve",
+        On.ZONE,
+        ("route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets"),
+        only=Only.WITH_NAMES,
     ),
 )
 
@@ -171,6 +197,9 @@ class Scope:
     """The groups' names; none: any group (with the tags, if there are any)."""
     kms_key_id: str = ""
     drills: bool = True
+    protects: bool = False
+    replaces: bool = False
+    zone_id: str = ""
     partition: str = "aws"
 
     def has(self, only: Only | None) -> bool:
@@ -179,6 +208,12 @@ class Scope:
                 return bool(self.kms_key_id)
             case Only.WITH_DRILLS:
                 return self.drills
+            case Only.WITH_PROTECTION:
+                return self.protects
+            case Only.WITH_REPLACEMENT:
+                return self.replaces
+            case Only.WITH_NAMES:
+                return bool(self.zone_id)
             case None:
                 return True
 
@@ -213,6 +248,8 @@ def _resources(need: Need, scope: Scope) -> list[str]:
             return [object_arn(scope.bucket, scope.root, each, scope.partition) for each in need.under or ("/",)]
         case On.KEY:
             return [_key_arn(scope)]
+        case On.ZONE:
+            return [f"arn:{scope.partition}:route53:::hostedzone/{scope.zone_id}"]
 
 
 def object_arn(bucket: str, root: str, under: str, partition: str = "aws") -> str:

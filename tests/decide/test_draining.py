@@ -9,6 +9,7 @@ import pytest
 
 from agent.model.actions import Blocker, RemoveMember, Wait
 from agent.model.disk import EtcdStopped
+from agent.model.spot import SpotAction, SpotNotice
 from tests.decide.examples import (
     MEMBERS,
     NOW,
@@ -28,7 +29,7 @@ from tests.decide.examples import (
 def told(seconds_ago: float, drain: float = 0) -> Example:
     """B was told to leave."""
     example = a_healthy_three(seen_by=B).seeing(lifecycle_target="Terminated", answers=answers(A, B, C))
-    example = example.remembering(leaving_since=NOW - timedelta(seconds=seconds_ago))
+    example = example.remembering(leaving_since=NOW - timedelta(seconds=seconds_ago), heartbeat_at=NOW)
     return replace(example, policy=replace(example.policy, drain=timedelta(seconds=drain)))
 
 
@@ -49,6 +50,14 @@ def test_nobody_waits_for_clients_that_cannot_be_there() -> None:
     assert told(1, drain=15).seeing(membership=membership(voter(A), voter(C))).rule == "leave", "its etcd is ending"
     assert told(1, drain=15).seeing(membership=TIMEOUT).rule != "drain"
     assert told(1, drain=15).seeing(process=EtcdStopped()).rule != "drain"
+
+
+@pytest.mark.parametrize(("left", "rule"), [(120, "drain"), (60, "drain"), (59, "leave"), (5, "leave")])
+def test_a_spot_notice_that_leaves_little_time_leaves_none_for_clients(left: float, rule: str) -> None:
+    notice = SpotNotice(SpotAction.TERMINATE, NOW + timedelta(seconds=left))
+    example = a_healthy_three(seen_by=B).seeing(spot=notice, answers=answers(A, B, C))
+    example = example.remembering(spot=notice, spot_since=NOW - timedelta(seconds=0.1))
+    assert replace(example, policy=replace(example.policy, drain=timedelta(seconds=15))).rule == rule
 
 
 def test_nobody_else_drains() -> None:

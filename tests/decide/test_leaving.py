@@ -243,6 +243,23 @@ class TestASurvivor:
         assert lost.action not in (LET_GO, Wait(Blocker.LEAVING))
         assert lost.seeing(manifest=manifest(rescued=Rescued(A, MEMBERS[A], position))).action == LET_GO
 
+    def test_it_is_let_go_if_the_last_ones_snapshot_has_all_that_it_holds_and_nobody_stays(self) -> None:
+        """Its removal was committed, the last one stopped right then, and nobody is left to tell it."""
+        made = manifest(raft_index=POSITION.last_index, rescued=Rescued(B, MEMBERS[B], POSITION))
+        lost = told(a_lost_three(), 5)
+        ended = fleet(
+            instance(A, lifecycle="Terminating:Wait"),
+            *(instance(each, InstanceState.TERMINATED) for each in (B, C, D, E)),
+            desired=0,
+        )
+        survey = replace(SURVEY, members=tuple(map(entry, (A, B, C))))
+        last = lost.seeing(manifest=made, fleet=ended, survey=survey)
+        last = last.seeing(disk=Disk(identity(A), Data.PRESENT, seeds=frozenset({made.sha256})))
+        assert last.action == LET_GO
+        assert last.remembering(completed=DONE_WITH).action == Wait(Blocker.ASSEMBLY)
+        assert last.seeing(manifest=replace(made, raft_index=POSITION.last_index - 1)).action != LET_GO
+        assert last.seeing(manifest=replace(made, raft_index=POSITION.last_index - 1)).objections_to(LET_GO)
+
 
 class TestTheHook:
     def test_an_instance_without_a_member_is_let_go(self) -> None:

@@ -134,6 +134,11 @@ class TestASurvivor:
         told = report_of(stopped(survey=replace(SURVEY, restart_members=older)))
         assert (told.members, told.restart_members) == (LIST, older)
 
+    def test_a_member_that_was_removed_still_knows_its_own_name(self) -> None:
+        nameless = tuple(replace(each, name="") if each.id == MEMBERS[A] else each for each in LIST)
+        told = report_of(stopped(survey=replace(SURVEY, restart_members=nameless)))
+        assert told.restart_members == LIST
+
     @pytest.mark.parametrize("field", ["survey", "own_list"])
     def test_what_cannot_be_read_is_not_said_to_be_nothing(self, field: str) -> None:
         """A holder without list or position is one that nobody can judge; see test_loss."""

@@ -64,6 +64,7 @@ def test_every_statement_has_a_name_of_its_own() -> None:
         ("assembly/000001/i-0abc.json", "WriteReports"),
         ("snapshots/000001/x.json", "WriteSnapshots"),
         ("drills/x.json", "FileDrills"),
+        ("hold.json", "WriteHold"),
     ],
 )
 def test_what_is_written_where_is_allowed_by_one_statement(key: str, sid: str) -> None:
@@ -131,6 +132,11 @@ def test_what_is_off_is_not_asked_for(printed: Printed) -> None:
     assert "UseKey" in printed("--set", "storage.kms_key_id=abc")
     assert "FileDrills" in printed()
     assert "FileDrills" not in printed("--set", "snapshots.drill_interval=0s")
+    assert not {"ProtectVoters", "AskToBeReplaced", "PublishNames"} & set(printed())
+    assert "ProtectVoters" in printed("--set", "autoscaling.protect_voters=true")
+    assert "AskToBeReplaced" in printed("--set", "autoscaling.replace_unhealthy=true")
+    names = printed("--set", "dns.zone_id=Z1", "--set", "dns.name=etcd.internal")["PublishNames"]
+    assert names["Resource"] == ["arn:aws:route53:::hostedzone/Z1"]
 
 
 def test_the_settings_and_the_flags_say_what_it_is_about(printed: Printed) -> None:

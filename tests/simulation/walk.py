@@ -172,7 +172,8 @@ class Walk:
     def _come_back(self, machine: Machine) -> None:
         machine.reachable, machine.blocked = True, False
         self.sim.thaw_etcd(machine.id)
-        if machine.leaving and machine.exists and not machine.awaited:
+        may_go = not machine.awaited or machine.lifecycle == "Terminating:Proceed"
+        if machine.leaving and machine.exists and may_go:
             self.sim.terminate(machine.id)
         if machine.state is InstanceState.STOPPED:
             self.sim.reboot(machine.id)
