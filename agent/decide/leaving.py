@@ -63,7 +63,7 @@ from agent.model.hold import Hold
 from agent.model.known import Unknown
 from agent.model.members import Survey
 from agent.model.snapshot import Manifest, Rescued
-from agent.model.spot import NOTICE
+from agent.model.spot import NOTICE, SpotNotice
 from agent.model.work import Ended, RescueLog
 
 HEARTBEAT_EVERY = timedelta(seconds=20)
@@ -156,6 +156,8 @@ def leave(s: Situation) -> Decision | None:
     entry = s.own_entry(membership)
     if entry is None:
         return wait(Blocker.LEAVING, "our member is removed, and its etcd is about to end")
+    if not s.hears_of_its_end:
+        return wait(Blocker.IGNORANCE, "this instance was leaving when IMDS last answered, and it does not answer now")
     return _step_out(s, entry, membership)
 
 
@@ -164,8 +166,10 @@ def step_aside(s: Situation) -> Decision | None:
 
     Once a notice: of two that are told the same, each would give the lead back to the other.
     """
-    notice, lately = s.spot, s.memory.handed_over_at
-    if notice is None or s.leaving or not s.o.beside_the_leader or isinstance(s.o.membership, Unknown):
+    notice, lately = s.o.spot, s.memory.handed_over_at
+    if not isinstance(notice, SpotNotice) or s.leaving:
+        return None
+    if not s.o.beside_the_leader or isinstance(s.o.membership, Unknown):
         return None
     if lately is not None and s.o.now - lately < NOTICE:
         return None

@@ -77,6 +77,12 @@ class Situation:
         return self.let_go or (self.spot is not None and self.spot.takes_the_disk)
 
     @property
+    def hears_of_its_end(self) -> bool:
+        """IMDS says so in this very round: the member is changed on that alone."""
+        taken = isinstance(self.o.spot, SpotNotice) and self.o.spot.takes_the_disk
+        return self.o.lifecycle_target == "Terminated" or taken
+
+    @property
     def spot(self) -> SpotNotice | None:
         """EC2 takes this instance back. What it said before holds while IMDS is silent."""
         return self.memory.spot if isinstance(self.o.spot, Unknown) else self.o.spot

@@ -70,7 +70,7 @@ LEAVING = (
             ),
             Change(
                 "decide/objections.py",
-                "nothing_here_is_needed=no_data or fenced or _is_saved(o),",
+                "nothing_here_is_needed=no_data or fenced or removed or _is_saved(o),",
                 "nothing_here_is_needed=True,",
             ),
         ),
@@ -84,7 +84,7 @@ LEAVING = (
             Change("decide/leaving.py", " or _is_made(s) is None:\n", ":\n"),
             Change(
                 "decide/objections.py",
-                "nothing_here_is_needed=no_data or fenced or _is_saved(o),",
+                "nothing_here_is_needed=no_data or fenced or removed or _is_saved(o),",
                 "nothing_here_is_needed=True,",
             ),
         ),
