@@ -141,7 +141,7 @@ def test_denied_is_a_line_that_names_the_statement_and_nothing_goes_while_nothin
         assert not writer.failed
         assert not [call for call in three.calls(since) if call["operation"].startswith("Delete")]
     line = lines_about(three, "s3:PutObject", began)[0]
-    assert f'"Resource":"arn:aws:s3:::{shelf.bucket}/{shelf.root}*"' in line["detail"]
+    assert f'"Resource":"arn:aws:s3:::{shelf.bucket}/{shelf.root}snapshots/*"' in line["detail"]
     wait_until(lambda: len(shelf.sound()) > len(before) / 2, 2 * INTERVAL_S, "a snapshot in fair weather")
 
 
