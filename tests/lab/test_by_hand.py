@@ -118,6 +118,7 @@ def seen_whole(lab: Lab) -> bool:
     return len(statuses) == 3 and all(each is not None and each.leader and not each.is_learner for each in statuses)
 
 
+@pytest.mark.long
 def test_an_old_majority_that_cannot_read_the_bucket_is_fenced_as_soon_as_it_can(three: Lab) -> None:
     """Silence fences nobody: it starts what it has, which is a quorum of the old lineage. Then the record is read."""
     lost = head(three)

@@ -102,6 +102,7 @@ def test_two_are_stopped(three: Lab) -> None:
             three.start_again(each.id)
 
 
+@pytest.mark.long
 @pytest.mark.root
 def test_two_are_cut_off(three: Lab) -> None:
     """Neither they nor the third do anything that outlasts the cut: they see EC2 as little as it sees them."""
@@ -134,6 +135,7 @@ def test_two_have_neither_agent_nor_etcd(three: Lab) -> None:
             three.start_agent(each.id)
 
 
+@pytest.mark.long
 def test_one_ended_and_one_is_in_no_listing_and_does_not_answer(three: Lab) -> None:
     """What EC2 does not list it has not called terminated. The two that are left are a quorum once they meet."""
     chosen = roles(three)

@@ -223,6 +223,7 @@ def test_three_newcomers_restore_the_newest_snapshot_exactly_and_write_one_recor
     fleet.change(settings=QUICK)
 
 
+@pytest.mark.long
 def test_what_is_lost_with_all_three_is_younger_than_the_newest_snapshot(fleet: Lab) -> None:
     """And clients that watched are told that they must look anew, not left to miss it."""
     generation = head(fleet)

@@ -184,6 +184,7 @@ def test_a_log_that_cannot_be_uploaded_just_now_is_waited_for_and_never_given_up
 # ---- what history says ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_an_older_generation_never_wins_by_its_revision_and_never_keeps_a_new_snapshot_from_being_taken(
     fleet: Lab,
 ) -> None:

@@ -190,6 +190,7 @@ def test_a_stopped_instance_is_not_removed_and_comes_back(three: Lab) -> None:
     writer.assert_nothing_lost()
 
 
+@pytest.mark.long
 @pytest.mark.root
 def test_an_unreachable_leader_is_not_removed_and_comes_back(three: Lab) -> None:
     if three.status()["cannot_isolate"]:
@@ -219,6 +220,7 @@ def test_a_frozen_leader_is_not_removed_and_comes_back(three: Lab) -> None:
     writer.assert_nothing_lost()
 
 
+@pytest.mark.long
 def test_a_silent_member_that_no_listing_shows_is_not_removed(three: Lab) -> None:
     """Frozen, and neither EC2 nor Auto Scaling shows it: for a new member, that may only mean that they lag."""
     before = kept(three)

@@ -164,6 +164,7 @@ def test_a_rescuer_whose_agent_is_killed_at_every_step_goes_on(fleet: Lab) -> No
     assert found.missing == ()
 
 
+@pytest.mark.long
 def test_a_rescuer_without_power_at_every_step_goes_on_and_another_ends_it(fleet: Lab) -> None:
     """Its etcd is mute after the first cut, so its log is copied. It ends for good when its snapshot is in the bucket:
     the others take that one, and nothing is lost that was on its disk.

@@ -238,6 +238,7 @@ STORM: tuple[dict[str, Any], ...] = (
 )
 
 
+@pytest.mark.long
 def test_a_bucket_that_refuses_again_and_again_never_has_a_manifest_without_its_data(big: Lab) -> None:
     shelf, since = Shelf(big), big.last_call()
     faults = {big.fault(service="s3", **each) for each in STORM}
