@@ -506,6 +506,7 @@ def lab_command(folder: Path, verb: str, *words: str) -> Done:
     return run(*AGENT, "lab", verb, "--state-dir", folder, *words)
 
 
+@pytest.mark.long
 def test_the_lab_says_in_one_line_what_cannot_be_done(typed: Path, etcd_binary: str, tmp_path: Path) -> None:
     """No lab, twice up, unknown and ambiguous IDs, nonsense: one story, because a lab takes its time."""
     for words in ("status", "terminate i-1", "scale 3", "logs i-1", "etcdctl"):
