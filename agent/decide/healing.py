@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from agent.decide.leaving import the_hook_is_due
 from agent.decide.removing import quorum_survives_without
 from agent.decide.restarting import etcd_start_due_in
 from agent.decide.situation import Situation, do
@@ -58,7 +59,7 @@ def let_a_failed_disk_go(s: Situation) -> Decision | None:
         return None
     if isinstance(membership, Unknown) or not _is_ours(s, membership) or s.own_entry(membership) is not None:
         return None
-    if Transition.TERMINATING in s.memory.completed:
+    if not the_hook_is_due(s):
         return None
     return do(CompleteHook(Transition.TERMINATING), f"our member is removed, and its disk cannot be used: {obstacle}")
 

@@ -201,12 +201,15 @@ def arrive(s: Situation) -> Decision | None:
     return do(CompleteHook(Transition.LAUNCHING), f"{entry} serves")
 
 
-def _complete(s: Situation, because: str) -> Decision | None:
-    if not s.let_go:
-        return wait(Blocker.LEAVING, f"{because}: EC2 may take this instance")
-    if _was_just_completed(s, Transition.TERMINATING):
-        return wait(Blocker.LEAVING, f"{because}: Auto Scaling may end this instance")
-    return do(CompleteHook(Transition.TERMINATING), because)
+def _complete(s: Situation, because: str) -> Decision:
+    if the_hook_is_due(s):
+        return do(CompleteHook(Transition.TERMINATING), because)
+    return wait(Blocker.LEAVING, f"{because}: {'Auto Scaling may end' if s.let_go else 'EC2 may take'} this instance")
+
+
+def the_hook_is_due(s: Situation) -> bool:
+    """Auto Scaling waits for our word, or may not have begun to: it is said again while the instance lives."""
+    return s.let_go and not _was_just_completed(s, Transition.TERMINATING)
 
 
 def _was_just_completed(s: Situation, transition: Transition) -> bool:

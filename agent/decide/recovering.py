@@ -22,6 +22,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from agent.decide.assembling import new_record, present_now, seat
+from agent.decide.leaving import the_hook_is_due
 from agent.decide.loss import Lost, NotProven, judge_loss
 from agent.decide.seeding import best_snapshot, best_survivor, holds_all_of
 from agent.decide.situation import Situation, do, wait
@@ -228,7 +229,7 @@ def _create(s: Situation, record: GenerationRecord, lost: Lost, seed: Seed | Non
     founders = seat(s.o.fleet, present)
     if founders is None:
         return wait(Blocker.ADDRESS, "two founders of the next generation report the same peer URL")
-    if not founders and s.leaving and Transition.TERMINATING not in s.memory.completed:
+    if not founders and the_hook_is_due(s):
         return do(CompleteHook(Transition.TERMINATING), f"{why}: whoever comes next does not need this disk")
     if not founders:
         return wait(Blocker.ASSEMBLY, "nobody is there to found the next generation: those who are up are leaving")

@@ -10,6 +10,7 @@ import pytest
 
 from agent.decide.attention import ails
 from agent.decide.healing import ASK_AGAIN, HEALED_LATELY, LOOP
+from agent.decide.leaving import COMPLETE_EVERY
 from agent.model.actions import (
     AskToBeReplaced,
     Blocker,
@@ -228,8 +229,10 @@ class TestLeaving:
         gone = membership(voter(A), voter(C))
         example = self.told(a_broken_member().seeing(obstacle=FAILS)).seeing(membership=gone, answers=answers(A, C))
         assert example.action == CompleteHook(Transition.TERMINATING)
-        done = example.remembering(completed=frozenset({Transition.TERMINATING}))
+        done = example.remembering(completed={Transition.TERMINATING: NOW})
         assert done.decided.action != CompleteHook(Transition.TERMINATING)
+        again = example.remembering(completed={Transition.TERMINATING: NOW - COMPLETE_EVERY})
+        assert again.action == CompleteHook(Transition.TERMINATING), "it may not have waited yet"
         elsewhere = example.seeing(membership=replace(gone, cluster_id=OTHER_CLUSTER))
         assert elsewhere.decided.action != CompleteHook(Transition.TERMINATING)
         assert elsewhere.objections_to(CompleteHook(Transition.TERMINATING))

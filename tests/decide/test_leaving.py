@@ -257,6 +257,7 @@ class TestASurvivor:
         last = last.seeing(disk=Disk(identity(A), Data.PRESENT, seeds=frozenset({made.sha256})))
         assert last.action == LET_GO
         assert last.remembering(completed=DONE_WITH).action == Wait(Blocker.ASSEMBLY)
+        assert last.remembering(completed={Transition.TERMINATING: NOW - COMPLETE_EVERY}).action == LET_GO
         assert last.seeing(manifest=replace(made, raft_index=POSITION.last_index - 1)).action != LET_GO
         assert last.seeing(manifest=replace(made, raft_index=POSITION.last_index - 1)).objections_to(LET_GO)
 
