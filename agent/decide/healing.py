@@ -67,11 +67,11 @@ def let_a_failed_disk_go(s: Situation) -> Decision | None:
 def remove_own_broken_member(s: Situation) -> Decision | None:
     """This member's data does not carry an etcd any more, and the others have a quorum without it."""
     broken, entry = _broken(s), _superfluous_entry(s)
-    if s.leaving and broken is None:
+    if s.hears_of_its_end and broken is None:
         broken = _down(s)  # whatever the reason is: it will not come up here any more
     if broken is None or entry is None:
         return None
-    if not s.leaving and (healed_lately(s) or what_keeps_etcd_down(s) is not None):
+    if not s.hears_of_its_end and (healed_lately(s) or what_keeps_etcd_down(s) is not None):
         return None
     return do(RemoveMember(entry.id), f"{broken}; the others have a quorum, and {entry} comes back as a new member")
 

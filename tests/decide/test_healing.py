@@ -24,6 +24,7 @@ from agent.model.actions import (
 from agent.model.disk import BROKEN, Data, Disk, EtcdRunning, Obstacle, ObstacleKind, Stage
 from agent.model.fleet import Transition
 from agent.model.known import Unknown
+from agent.model.spot import SpotAction, SpotNotice
 from tests.decide.examples import (
     LONG_AGO,
     MEMBERS,
@@ -220,6 +221,17 @@ class TestLeaving:
         assert self.told(lately(a_broken_member())).action == REMOVE_B
         assert self.told(a_broken_member().seeing(obstacle=FAILS)).action == REMOVE_B
         assert self.told(a_broken_member().seeing(obstacle=TIMEOUT)).action == REMOVE_B
+
+    def test_what_it_was_told_before_is_not_enough(self) -> None:
+        """The objections would say no: no rule counts on that."""
+        for example in (a_broken_member(damaged=False), lately(a_broken_member())):
+            unheard = self.told(example).seeing(lifecycle_target=TIMEOUT)
+            assert unheard.decided.action != REMOVE_B
+
+    def test_ec2s_word_is_as_good(self) -> None:
+        notice = SpotNotice(SpotAction.TERMINATE, NOW + timedelta(seconds=100))
+        taken = a_broken_member().seeing(obstacle=FAILS, spot=notice).remembering(spot=notice, spot_since=NOW)
+        assert taken.action == REMOVE_B
 
     def test_but_not_where_the_others_need_it(self) -> None:
         needed = self.told(a_broken_member()).seeing(answers=answers(A, silent=(B, C)))

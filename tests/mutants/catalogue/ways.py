@@ -13,8 +13,8 @@ WAYS = (
         (
             Change(
                 "decide/healing.py",
-                "if not s.leaving and (healed_lately(s) or what_keeps_etcd_down(s) is not None):",
-                "if not s.leaving and healed_lately(s):",
+                "if not s.hears_of_its_end and (healed_lately(s) or what_keeps_etcd_down(s) is not None):",
+                "if not s.hears_of_its_end and healed_lately(s):",
             ),
             Change("decide/healing.py", "lives < CRASHES or isinstance(s.o.obstacle, Unknown)", "lives < 0"),
             Change("decide/healing.py", "lives = _down(s), s.memory.etcd_unexplained", "lives = _down(s), 99"),
