@@ -198,7 +198,8 @@ def _with_our_own(world: World, o: Observation, policy: Policy) -> Observation:
     """What our own data says by itself: its files and, where it answers, its etcd."""
     if not isinstance(o.disk, Disk) or o.disk.data is not Data.PRESENT:
         return o
-    o = replace(o, survey=ask(world.host.survey))
+    if o.survey == NOT_ASKED:  # else it was read in this round to find out why etcd keeps ending
+        o = replace(o, survey=ask(world.host.survey))
     if not isinstance(o.local, MemberStatus):
         return o
     return replace(o, own_list=ask(partial(world.etcd.members_locally, policy.client_url(o.me.private_ip))))

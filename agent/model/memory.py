@@ -145,6 +145,7 @@ SHORT_LIFE_SECONDS = 30
 
 DEFRAGMENTED_LATELY = timedelta(hours=1)
 """A database that is fragmented again so soon is written anew all the time: defragmenting it is in vain."""
+
 CRASHES = 2
 """Short lives in a row after which the reason is looked for."""
 
