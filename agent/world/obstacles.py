@@ -67,5 +67,7 @@ def _is_taken(address: str, port: int) -> bool:
         try:
             mine.bind((address, port))
         except OSError as error:
-            return error.errno == errno.EADDRINUSE
+            if error.errno == errno.EADDRINUSE:
+                return True
+            raise durable.refused(f"listening on {address} port {port}", error) from error
     return False

@@ -55,8 +55,10 @@ def test_a_port_that_somebody_listens_on_is_named(tmp_path: Path) -> None:
     assert obstacle(tmp_path, HERE, (port,), version) is None
 
 
-def test_an_address_that_is_not_here_is_nobodys_port(tmp_path: Path) -> None:
-    assert obstacle(tmp_path, "192.0.2.1", (2379,), version) is None
+def test_an_address_that_is_not_here_says_nothing(tmp_path: Path) -> None:
+    """Not even that nothing is in the way: etcd cannot listen there either, and its data is not to blame."""
+    with pytest.raises(Refused, match=r"192\.0\.2\.1 port 2379"):
+        obstacle(tmp_path, "192.0.2.1", (2379,), version)
 
 
 def raising(error: Exception) -> Callable[[], str]:
