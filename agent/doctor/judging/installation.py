@@ -156,14 +156,19 @@ def _etcds_unit(unit: Unit | Unknown | None, data_root: Path) -> Iterator[Findin
     found = list(_of_any_unit(check, ETCD, unit, data_root))
     if isinstance(unit, Unit) and not found:
         found += _etcd_is_the_agents(check, unit, data_root)
-        files = (values(unit, "LimitNOFILE") or [""])[-1].partition(":")[0]
-        if files != "infinity" and (not files.isdecimal() or int(files) < LEAST_FILES):
-            said = "etcd refuses clients when it runs out of descriptors"
-            fix = f"`systemctl edit {ETCD}`: [Service] LimitNOFILE={LEAST_FILES}"
-            found.append(warning("file-limits", f"LimitNOFILE= of {ETCD} is {files or 'not set'}", said, fix))
-        else:
-            yield ok("file-limits", f"LimitNOFILE={files} in {ETCD}")
+        yield from _limits(unit)
     yield from found or [ok(check, f"{unit.path} is the agent's" if isinstance(unit, Unit) else ETCD)]
+
+
+def _limits(unit: Unit) -> Iterator[Finding]:
+    check = "file-limits"
+    files = (values(unit, "LimitNOFILE") or [""])[-1].partition(":")[0]
+    if files == "infinity" or (files.isdecimal() and int(files) >= LEAST_FILES):
+        yield ok(check, f"LimitNOFILE={files} in {ETCD}")
+        return
+    said = "etcd refuses clients when it runs out of descriptors"
+    fix = f"`systemctl edit {ETCD}`: [Service] LimitNOFILE={LEAST_FILES}"
+    yield warning(check, f"LimitNOFILE= of {ETCD} is {files or 'not set'}", said, fix)
 
 
 def _etcd_is_the_agents(check: str, unit: Unit, data_root: Path) -> Iterator[Finding]:

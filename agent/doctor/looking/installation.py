@@ -205,7 +205,7 @@ def _wanted(name: str, folders: tuple[Path, ...]) -> bool:
 
 
 def _complaints(name: str, path: Path) -> tuple[str, ...]:
-    """What `systemd-analyze verify` says about this unit; of others it says what is none of ours."""
+    """What `systemd-analyze verify` says about this unit and its drop-ins; what it says of others is none of ours."""
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         raise Refused("there is no systemd-analyze here", Ignorance.OURS)
@@ -221,4 +221,4 @@ def _complaints(name: str, path: Path) -> tuple[str, ...]:
         )
     except subprocess.TimeoutExpired as error:
         raise Refused("systemd-analyze verify did not end in time", Ignorance.TIMEOUT) from error
-    return tuple(line.strip() for line in done.stderr.splitlines() if str(path) in line or line.startswith(f"{name}:"))
+    return tuple(line.strip() for line in done.stderr.splitlines() if f"/{name}" in line or line.startswith(f"{name}:"))
