@@ -22,6 +22,7 @@ from agent.doctor.judging.installation import (
 )
 from agent.doctor.judging.units import Unit, values
 from agent.doctor.looking import installation as looking
+from agent.doctor.looking.known import known
 from agent.model.known import Ignorance, Unknown
 from agent.settings import Problem
 
@@ -229,6 +230,6 @@ def test_ignorance_is_carried_with_its_reason() -> None:
         raise PermissionError(13, "Permission denied", "/etc/x")
 
     read: Callable[[], int] = denied
-    assert looking.known(read) == Unknown(
+    assert known(read) == Unknown(
         Ignorance.OURS, "/etc/x: Permission denied: the agent may not: check the owner and mode of the folder"
     )

@@ -10,23 +10,21 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import agent
 from agent.doctor.judging.installation import AGENT, ETCD, Account, Entry, Installation
 from agent.doctor.judging.units import Unit, values
 from agent.doctor.judging.versions import Installed
-from agent.model.faults import Refused, Unavailable
+from agent.doctor.looking.known import known
+from agent.model.faults import Refused
 from agent.model.known import Ignorance, Unknown
 from agent.world import durable
 from agent.world.etcd_restore import can_bump_revisions, restore_tool
 from agent.world.host import EtcdBinary
-
-T = TypeVar("T")
 
 LIBRARIES = ("boto3", "etcd3", "google_crc32c", "grpc", "prometheus_client", "tenacity", "urllib3", "zstandard")
 TOOL_VERSION = re.compile(r"^(?:etcdutl|etcdctl) version: (\S+)", re.MULTILINE)
@@ -56,17 +54,6 @@ class Places:
         Path("/usr/libexec/polkitd"),
         Path("/usr/lib/policykit-1/polkitd"),
     )
-
-
-def known(read: Callable[[], T]) -> T | Unknown:
-    """What a door or the system does not say is an Unknown, with the reason."""
-    try:
-        return read()
-    except (Unavailable, Refused) as trouble:
-        return trouble.unknown
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return Unknown(Ignorance.OURS, f"{where}{durable.explained(error)}")
 
 
 def versions(binary: str, *, wants_bump: bool) -> Installed:

@@ -1,0 +1,108 @@
+"""Reads what the data root lies on, and times a few appends there.
+
+House rules. Beside a running etcd the doctor is a guest: it appends what etcd's documentation has fio append (2300
+bytes and an fdatasync each), at most for five seconds and 5 MB, with a pause after each, at the lowest priority. The
+file has no name from the first moment on, so that nothing is left behind however the doctor ends; it is never in etcd's
+own folder.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from agent.doctor.judging.disk import DiskSeen, EtcdsOwn, Filesystem, Syncs
+from agent.doctor.judging.installation import Entry
+from agent.doctor.looking.installation import entry
+from agent.doctor.looking.known import known
+from agent.model.faults import Refused
+from agent.model.known import Ignorance
+from agent.world.clock import SystemClock
+from agent.world.etcd_metrics import sync_histogram
+
+APPEND_BYTES = 2300
+"""etcd's documentation, "Hardware recommendations": fio --bs=2300 --fdatasync=1."""
+MOST_APPENDS = 2000
+MOST_TIME = timedelta(seconds=5)
+PAUSE = timedelta(milliseconds=1)
+METRICS_DEADLINE = timedelta(seconds=3)
+PARTS = ("data", "identity.json", "quarantine", "scratch")
+MOUNTS = Path("/proc/self/mountinfo")
+
+
+def disk(root: Path, clock: SystemClock, metrics_url: str | None) -> DiskSeen:
+    """`metrics_url` None: no etcd runs."""
+    return DiskSeen(
+        root=root,
+        entry=known(lambda: entry(root)),
+        members=known(lambda: _parts(root)),
+        filesystem=known(lambda: filesystem(root, MOUNTS.read_text(errors="replace"))),
+        syncs=known(lambda: syncs(root, clock)),
+        etcds_own=None if metrics_url is None else known(lambda: _etcds_own(metrics_url)),
+    )
+
+
+def _parts(root: Path) -> tuple[Entry, ...]:
+    return tuple(each for name in PARTS if (each := entry(root / name)) is not None)
+
+
+def filesystem(path: Path, mounts: str) -> Filesystem:
+    """Of this path, or of the nearest folder above it that is there. `mounts` is /proc/self/mountinfo (proc(5))."""
+    there = next(each for each in (path, *path.parents) if each.exists()).resolve()
+    kind, mount = "unknown", Path("/")
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        at = Path(before.split()[4].encode().decode("unicode_escape"))
+        if there.is_relative_to(at) and len(at.parts) >= len(mount.parts):
+            kind, mount = after.split()[0], at
+    found = os.statvfs(there)
+    size = found.f_frsize
+    read_only = bool(found.f_flag & os.ST_RDONLY)
+    return Filesystem(kind, mount, read_only, found.f_bavail * size, found.f_blocks * size)
+
+
+def syncs(root: Path, clock: SystemClock) -> Syncs:
+    """Appends to a file without a name, below the scratch folder where there is one already."""
+    if not root.is_dir():
+        raise Refused(f"{root} is not there", Ignorance.OURS)
+    scratch = root / "scratch"
+    with tempfile.TemporaryFile(dir=scratch if scratch.is_dir() else root, buffering=0) as file:
+        return Syncs(timed(lambda: _append(file.fileno()), clock), APPEND_BYTES)
+
+
+def _append(descriptor: int) -> None:
+    os.write(descriptor, bytes(APPEND_BYTES))
+    os.fdatasync(descriptor)
+
+
+def timed(
+    work: Callable[[], None], clock: SystemClock, most: int = MOST_APPENDS, within: timedelta = MOST_TIME
+) -> list[float]:
+    """How long each took, in seconds; at least one, then as many as there is time for."""
+    taken: list[float] = []
+    began = clock.elapsed()
+    while len(taken) < most and (not taken or clock.elapsed() - began < within.total_seconds()):
+        before = clock.elapsed()
+        work()
+        taken.append(clock.elapsed() - before)
+        clock.sleep(PAUSE)
+    return taken
+
+
+def _etcds_own(metrics_url: str) -> EtcdsOwn:
+    buckets = sync_histogram(metrics_url, METRICS_DEADLINE)
+    return ninety_nine(buckets)
+
+
+def ninety_nine(buckets: dict[float, int]) -> EtcdsOwn:
+    """The first bucket that 99 % are in; `buckets` counts up to each bound, in seconds."""
+    total = max(buckets.values())
+    return EtcdsOwn(total, next(bound for bound in sorted(buckets) if buckets[bound] * 100 >= total * 99))
+
+
+def be_a_guest() -> None:
+    """The lowest priority for this process; what is asked of the disk is too little to need one."""
+    os.nice(19)
