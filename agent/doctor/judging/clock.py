@@ -58,7 +58,7 @@ def _against_aws(found: Compared | Unknown) -> Iterator[Finding]:
         yield unknown(check, found, said, "compare `date -u` with another machine's")
         return
     least, most = found.bounds
-    told = f"between {_seconds(least)} and {_seconds(most)} ahead of {found.source}"
+    told = f"{_seconds(least)} to {_seconds(most)} ahead of {found.source} (whole seconds, and the way there and back)"
     certain = max(least, -most, timedelta(0))
     if certain >= REFUSED_FROM:
         said = "AWS refuses this machine's requests, so the agent sees neither fleet nor bucket"
@@ -74,7 +74,7 @@ def _service(kept: Kept | Unknown) -> Iterator[Finding]:
     check = "clock-service"
     said = "nothing keeps the clock from drifting away"
     if isinstance(kept, Unknown):
-        yield unknown(check, kept, said, KEEP_IT)
+        yield unknown(check, kept, "the clock may drift away unseen", KEEP_IT)
     elif not kept.synchronised:
         yield warning(check, f"{kept.by} says that the clock is not synchronised", said, KEEP_IT)
     else:

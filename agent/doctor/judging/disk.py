@@ -1,8 +1,8 @@
 """The disk below the data root: how fast it makes a write durable, how much is free, what it is, whose it is. Pure.
 
-etcd's documentation (FAQ, "What does the etcd warning 'failed to send out heartbeat on time' mean?", and the same of
-`wal_fsync_duration_seconds` under "Metrics") wants the 99th percentile of its log's syncs below 10 ms: an append is
-acknowledged only after one on a majority of disks, and a leader that waits for its disk sends no heartbeats. etcd's
+etcd's documentation (FAQ, "What does the etcd warning 'failed to send out heartbeat on time' mean?") wants the 99th
+percentile of its log's syncs below 10 ms: an append is acknowledged only after one on a majority of disks, and a leader
+that waits for its disk sends no heartbeats. etcd's
 histogram doubles its bounds from 1 ms on: 16 ms is the first above 10.
 """
 

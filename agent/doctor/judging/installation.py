@@ -75,6 +75,14 @@ def judge(seen: Installation, data_root: Path, *, by_systemd: bool) -> Iterator[
     yield from _polkit(seen)
 
 
+def judge_without_systemd(seen: Installation) -> Iterator[Finding]:
+    """Somebody else starts the agent here, and etcd is its child: the doctor does not know how."""
+    yield from _code(seen)
+    yield from _settings_file(seen.settings_file)
+    said = "whether the agent starts at boot, as whom, and with which limits"
+    yield unknown("agent-unit", "systemd does not run here", said, "look at whatever starts the agent here")
+
+
 def settings_of_an_image(missing: Sequence[Problem]) -> Iterator[Finding]:
     """What its instances get by user data may be missing."""
     names = ", ".join(each.key for each in missing)

@@ -6,7 +6,7 @@ import pwd
 import re
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,15 +36,15 @@ class Listening:
     inode: str
 
 
-def holders(address: str, ports: Iterable[int]) -> Mapping[int, tuple[Holder, ...]]:
-    """Who listens on these ports at this address, or at every address."""
-    wanted, found = frozenset(ports), list[Listening]()
+def holders(addresses: frozenset[str], ports: frozenset[int]) -> Mapping[int, tuple[Holder, ...]]:
+    """Who listens on these ports at one of these addresses, or at every address."""
+    found = list[Listening]()
     for name in ("tcp", "tcp6"):
         with suppress(FileNotFoundError):  # a kernel without IPv6
             found += listening((PROC / "net" / name).read_text())
-    there = [each for each in found if each.port in wanted and each.address in (address, *ANY)]
+    there = [each for each in found if each.port in ports and each.address in {*addresses, *ANY}]
     owners = _owners(frozenset(each.inode for each in there))
-    return {port: tuple(_holder(each, owners) for each in there if each.port == port) for port in wanted}
+    return {port: tuple(_holder(each, owners) for each in there if each.port == port) for port in ports}
 
 
 def listening(text: str) -> Iterator[Listening]:
