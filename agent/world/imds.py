@@ -99,7 +99,8 @@ class Imds:
 
     def needs_token(self) -> bool:
         """Whether IMDSv1, which asks for none, is off."""
-        return self._request("instance-id", "GET", "/latest/meta-data/instance-id", {})[0] == 401
+        status, text = self._request("instance-id", "GET", "/latest/meta-data/instance-id", {})
+        return status == 401 or _judged("instance-id", status, text) is None
 
     def _identity(self) -> Mapping[str, Any]:
         said = self._read("identity-document", "/latest/dynamic/instance-identity/document")

@@ -65,14 +65,14 @@ def filesystem(path: Path, mounts: str) -> Filesystem:
     return Filesystem(kind, mount, read_only, found.f_bavail * size, found.f_blocks * size)
 
 
-def syncs(root: Path, clock: SystemClock) -> Syncs:
+def syncs(root: Path, clock: SystemClock, within: timedelta = MOST_TIME) -> Syncs:
     """Appends to a file without a name, below the scratch folder where there is one already."""
     if not root.is_dir():
         raise Refused(f"{root} is not there", Ignorance.OURS)
     scratch = root / "scratch"
     with tempfile.TemporaryFile(dir=scratch if scratch.is_dir() else root, buffering=0) as file:
         work = partial(_append, file.fileno())
-        return Syncs(timed(work, clock.elapsed, lambda: clock.sleep(PAUSE)), APPEND_BYTES)
+        return Syncs(timed(work, within, clock.elapsed, lambda: clock.sleep(PAUSE)), APPEND_BYTES)
 
 
 def _append(descriptor: int) -> None:
@@ -80,11 +80,13 @@ def _append(descriptor: int) -> None:
     os.fdatasync(descriptor)
 
 
-def timed(work: Callable[[], None], elapsed: Callable[[], float], pause: Callable[[], None]) -> list[float]:
+def timed(
+    work: Callable[[], None], within: timedelta, elapsed: Callable[[], float], pause: Callable[[], None]
+) -> list[float]:
     """How long each took, in seconds; at least one, then as many as there is time for."""
     taken: list[float] = []
     began = elapsed()
-    while len(taken) < MOST_APPENDS and (not taken or elapsed() - began < MOST_TIME.total_seconds()):
+    while len(taken) < MOST_APPENDS and (not taken or elapsed() - began < within.total_seconds()):
         before = elapsed()
         work()
         taken.append(elapsed() - before)
