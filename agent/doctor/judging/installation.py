@@ -149,7 +149,7 @@ def _settings_file(entry: Entry | Unknown | None) -> Iterator[Finding]:
 def _agents_unit(unit: Unit | Unknown | None, data_root: Path, *, by_systemd: bool) -> Iterator[Finding]:
     check = "agent-unit"
     found = list(_of_any_unit(check, AGENT, unit, data_root))
-    if isinstance(unit, Unit) and not found:
+    if isinstance(unit, Unit) and not unit.masked:
         if not unit.wanted:
             said = "an instance that boots does not start its agent, and never joins"
             found.append(failure(check, f"{AGENT} is not enabled", said, f"systemctl enable {AGENT}"))
@@ -162,7 +162,7 @@ def _agents_unit(unit: Unit | Unknown | None, data_root: Path, *, by_systemd: bo
 def _etcds_unit(unit: Unit | Unknown | None, data_root: Path) -> Iterator[Finding]:
     check = "etcd-unit"
     found = list(_of_any_unit(check, ETCD, unit, data_root))
-    if isinstance(unit, Unit) and not found:
+    if isinstance(unit, Unit) and not unit.masked:
         found += _etcd_is_the_agents(check, unit, data_root)
         yield from _limits(unit)
     yield from found or [ok(check, f"{unit.path} is the agent's" if isinstance(unit, Unit) else ETCD)]
