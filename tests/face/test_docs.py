@@ -53,8 +53,6 @@ def test_the_recover_commands_are_parsed(words: str, capsys: pytest.CaptureFixtu
         "is lost, and there is nothing to restore it from",
         "the others restore with bumped revisions, which the restore tool here cannot do",
         "there are snapshots in the bucket, but no generation that made them",
-        "there is etcd data on this disk, but no identity.json",
-        "etcd raised a CORRUPT alarm",
         "has been without a leader for less than the grace",
         "has no data, and may still start as a founder",
         "cannot tell whether its etcd sees a leader",
