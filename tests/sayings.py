@@ -47,6 +47,12 @@ def obstacles() -> list[Saying]:
     return [each for place in ("decide", "world") for room in _rooms(place) for each in room.obstacles()]
 
 
+def what_blocks_a_recovery() -> set[str]:
+    """The words behind a name in `recovery waits for`: why a generation is not proven lost."""
+    room = _Room(ast.parse((AGENT / "decide" / "loss.py").read_text(encoding="utf-8")))
+    return {each for each in room.reasons() if " " in each}
+
+
 def log_messages() -> set[str]:
     """The messages of the agent's warnings and errors; the lab has its own."""
     return {each for place in ("", "telemetry", "world", "decide") for room in _rooms(place) for each in room.logged()}
@@ -97,6 +103,17 @@ class _Room:
                 yield from (
                     Saying(OF_OBSTACLES[_member(node.args[0])], each) for each in self._texts(node.args[1], scope)
                 )
+
+    def reasons(self) -> Iterator[str]:
+        """What its functions return, or call `said`, in words; and the values of its tables."""
+        for scope in self._functions.values():
+            for node in ast.walk(scope):
+                named = isinstance(node, ast.Assign) and _is_name(node.targets[0], "said")
+                if isinstance(node, ast.Return | ast.Assign) and node.value and (isinstance(node, ast.Return) or named):
+                    yield from self._texts(node.value, scope)
+        for node in self._module.body:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                yield from (text for each in node.value.values for text in self._texts(each, self._module))
 
     def logged(self) -> Iterator[str]:
         for scope in (self._module, *self._functions.values()):
