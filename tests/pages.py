@@ -8,7 +8,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OPERATORS = [ROOT / "docs" / name for name in ("operate.md", "recovery.md", "security.md")]
+"""The pages whose every block of commands runs here, or says why it cannot."""
+
 NOT_RUN = "# not run here: "
+SYSTEMD = "# with systemd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,11 @@ class Block:
         return first.removeprefix(NOT_RUN) if first.startswith(NOT_RUN) else ""
 
     @property
+    def with_systemd(self) -> bool:
+        """Whether it is run on a booted machine, by `make delivery`."""
+        return self.script.partition("\n")[0] == SYSTEMD
+
+    @property
     def commands(self) -> list[str]:
         """Each command in one line, without its comment."""
         joined = self.script.replace("\\\n", " ")
@@ -34,6 +43,11 @@ class Block:
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
+
+
+def all_blocks() -> list[Block]:
+    """Of the operators' pages."""
+    return [block for page in OPERATORS for block in blocks(page)]
 
 
 def blocks(page: Path) -> list[Block]:

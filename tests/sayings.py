@@ -15,6 +15,7 @@ from pathlib import Path
 AGENT = Path(__file__).resolve().parents[1] / "agent"
 FILLED_IN = "…"
 OF_OBSTACLES = {"DISK": "DISK_FAILS", "FULL": "DISK_FULL", "PORT": "PORT_TAKEN", "BINARY": "WRONG_ETCD"}
+COMMANDS = ("questions", "recover_cli", "snapshot_cli", "wiring")
 LEVELS = frozenset({"warning", "error", "exception", "critical"})
 
 
@@ -45,6 +46,12 @@ def unsound_buckets() -> list[Saying]:
 def obstacles() -> list[Saying]:
     """What is found beside the data of an etcd that keeps ending: its words are the rule's."""
     return [each for place in ("decide", "world") for room in _rooms(place) for each in room.obstacles()]
+
+
+def one_line_errors() -> set[str]:
+    """What a command says, in one line, where it gives up; the words of the doors are in `Unknown`s everywhere else."""
+    rooms = [_Room(ast.parse((AGENT / f"{name}.py").read_text(encoding="utf-8"))) for name in COMMANDS]
+    return {each for room in rooms for each in room.raised()}
 
 
 def what_blocks_a_recovery() -> set[str]:
@@ -114,6 +121,12 @@ class _Room:
         for node in self._module.body:
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
                 yield from (text for each in node.value.values for text in self._texts(each, self._module))
+
+    def raised(self) -> Iterator[str]:
+        for scope in self._functions.values():
+            for node in _own_calls(scope, "Refused", "Unavailable"):
+                words = node.args[-1] if _name(node) == "Unavailable" else node.args[0]
+                yield from self._texts(words, scope)
 
     def logged(self) -> Iterator[str]:
         for scope in (self._module, *self._functions.values()):

@@ -58,6 +58,14 @@ def test_every_warning_and_error_of_the_log_is_explained() -> None:
     assert not missing
 
 
+def test_every_line_in_which_a_command_gives_up_is_explained() -> None:
+    """By the longest piece of it that is the same every time."""
+    table = TEXT.partition("## What commands say where they give up")[2]
+    pieces = {max(each.split(sayings.FILLED_IN), key=len).strip(" (:") for each in sayings.one_line_errors()}
+    assert len(pieces) > 15
+    assert not {piece for piece in pieces if piece.partition(" `")[0] not in table}
+
+
 def test_no_entry_is_about_nothing() -> None:
     known = (
         {each.value for each in Reason}
