@@ -46,6 +46,9 @@ DOORS: Mapping[str, str] = {
     "spot": "imds",
     "rebalance": "imds",
     "dns": "route53",
+    "issued": "host",
+    "authorities": "ssm",
+    "trusting": "etcd",
 }
 """Behind which door each field of an Observation lies; the others lie in the bucket."""
 
