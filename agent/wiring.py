@@ -200,6 +200,11 @@ def authority_store(settings: Settings, aws: Aws) -> AuthorityStore:
     return AuthorityStore(aws, settings.authority_path, settings.tls.kms_key_id, cluster, SystemClock().now)
 
 
+def operators_authority_store(settings: Settings) -> AuthorityStore:
+    """With whatever credentials the environment has."""
+    return authority_store(settings, _aws(settings, _region(settings), Silence()))
+
+
 def _certificates(settings: Settings, aws: Aws, me: Me) -> InstanceCertificates | None:
     if settings.tls.mode != "ca":
         return None
