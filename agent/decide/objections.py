@@ -20,6 +20,7 @@ from agent.model.actions import (
     CallHuman,
     Compact,
     CompleteHook,
+    CreateAuthority,
     CreateGeneration,
     Decision,
     Disarm,
@@ -96,6 +97,13 @@ def _to_the_action(decision: Decision, o: Observation, memory: Memory) -> tuple[
             return _to_being_replaced(o)
         case ReloadEtcd():
             return _to_reloading(o)
+        case CreateAuthority():
+            return failing(
+                there_is_none=o.authorities is None,
+                nothing_was_ever_founded=o.head is None
+                and isinstance(o.disk, Disk)
+                and o.disk.data is not Data.PRESENT,
+            )
         case StopEtcd() | Quarantine() | StampIdentity() | StartEtcd() | PutInPlace() | BeginTask():
             return _to_changing_this_instance(decision.action, o, memory)
         case CreateGeneration(record=record):

@@ -229,7 +229,7 @@ def _statement(error: aws.ClientError, asked: Asked) -> str:
     action, resource, need = asked.action, asked.arn, asked.need
     said = DENIED_FOR.search(_one_line(error.response.get("Error", {}).get("Message") or ""))
     if said is not None and said[1] != action:
-        action, resource, need = said[1], said[2] or "*", need_of_action(said[1])
+        action, resource, need = said[1], said[2] or "*", need_of_action(said[1], asked.service)
     sid = {} if need is None else {"Sid": need.sid}
     return json.dumps({**sid, "Effect": "Allow", "Action": action, "Resource": resource}, separators=(",", ":"))
 

@@ -205,9 +205,11 @@ def need_of(call: str, key: str = "") -> Need | None:
     return next((each for each in NEEDS if call in each.calls and each.covers(key)), None)
 
 
-def need_of_action(action: str) -> Need | None:
-    """The first statement that allows this action of IAM's somewhere."""
-    return next((each for each in NEEDS if action in each.actions), None)
+def need_of_action(action: str, service: str = "s3") -> Need | None:
+    """The first statement that allows this action of IAM's somewhere; of KMS's, for that service."""
+    keys = {"s3": On.KEY, "ssm": On.PARAMETERS_KEY}
+    other = {on for name, on in keys.items() if name != service}
+    return next((each for each in NEEDS if action in each.actions and each.on not in other), None)
 
 
 # ---- the policy -----------------------------------------------------------------------------------------------------

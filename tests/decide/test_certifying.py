@@ -141,6 +141,15 @@ def test_the_first_authority_is_made_where_nothing_was_founded() -> None:
     assert not isinstance(first.remembering(issuing_failed_at=NOW).action, CreateAuthority)
 
 
+def test_the_second_look_at_an_authority() -> None:
+    first = certified(before_the_first_generation(), issued=None, authorities=None)
+    assert first.objections_to(CreateAuthority()) == ()
+    assert first.seeing(authorities=THROTTLED).objections_to(CreateAuthority())
+    assert first.seeing(authorities=OLD).objections_to(CreateAuthority())
+    assert first.seeing(head=TIMEOUT).objections_to(CreateAuthority())
+    assert certified(a_stopped_member(), authorities=None, head=None).objections_to(CreateAuthority())
+
+
 @pytest.mark.parametrize("changes", [{"head": THROTTLED}, {"head": TIMEOUT}])
 def test_where_it_cannot_be_told_none_is_made(changes: dict[str, Any]) -> None:
     first = certified(before_the_first_generation(), issued=None, authorities=None, **changes)

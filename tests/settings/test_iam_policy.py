@@ -207,6 +207,13 @@ def test_a_key_of_kms_is_named_by_the_message_alone() -> None:
     assert '{"Sid":"UseKey","Effect":"Allow","Action":"kms:GenerateDataKey","Resource":"*"}' in denied(asked, message)
 
 
+def test_a_key_of_parameters_has_a_statement_of_its_own() -> None:
+    asked = Asked("ssm", "GetParametersByPath", "/etcd-asg-agent/prod", "arn:aws:ssm:*:*:parameter/etcd-asg-agent/prod")
+    message = "User: x is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:eu-west-1:1:key/a because no"
+    assert '{"Sid":"UseAuthorityKey","Effect":"Allow","Action":"kms:Decrypt"' in denied(asked, message)
+    assert '{"Sid":"ReadAuthority"' in denied(asked, "no")
+
+
 def test_a_call_that_no_agent_makes_has_no_statement() -> None:
     assert need_of_action("s3:DeleteBucket") is None
     said = denied(Asked("s3", "DeleteBucket"), "Access Denied")
