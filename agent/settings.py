@@ -398,6 +398,9 @@ class Http:
     listen: Address = setting(
         Listen(), Address("0.0.0.0", 9379), "where /metrics, /livez, /readyz and /status are served"
     )
+    tls: bool = setting(
+        Switch(), False, "serve them over TLS, with this instance's certificate for clients; nobody is asked for one"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -754,6 +757,8 @@ def _timings(s: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def _tls_files(s: Settings) -> Iterator[tuple[str, str, str]]:
+    if s.http.tls and s.tls.mode == "off":
+        yield "http.tls", "true", 'false, or tls.mode = "files" or "ca": with "off" there is no certificate'
     for name in ("ca", "cert", "key", "peer_ca", "peer_cert", "peer_key"):
         path = getattr(s.tls, name)
         if s.tls.mode == "files" and path is None:

@@ -241,7 +241,8 @@ def _client_tls(settings: Settings) -> TlsFiles | None:
     return TlsFiles(tls.ca, tls.cert, tls.key)
 
 
-def _server_tls(settings: Settings) -> ServerTls | None:
+def server_tls_of(settings: Settings) -> ServerTls | None:
+    """The files that etcd serves with; None where it speaks plain HTTP."""
     tls = settings.tls
     if tls.mode == "ca":
         from agent.world.certificates import server_tls
@@ -267,7 +268,7 @@ def _host(settings: Settings, me: Me, disk: DataRoot, clock: SystemClock) -> Ins
         auto_compaction_retention=etcd.auto_compaction_retention,
         heartbeat_ms=etcd.heartbeat_ms,
         election_ms=etcd.election_ms,
-        tls=_server_tls(settings),
+        tls=server_tls_of(settings),
         extra=etcd.extra,
     )
     return InstanceHost(disk, supervisor, etcd.binary, launched_with, settings.timing.etcd_stop_timeout)

@@ -99,6 +99,7 @@ IN_THE_FILE = [
         "more than 5s + 2 × etcd.election_ms",
     ),
     ('[tls]\nmode = "ca"\ncert = "/cert.pem"', "tls.cert", 'with "ca" nobody would read it'),
+    ("[http]\ntls = true", "http.tls", 'tls.mode = "files" or "ca"'),
     ('[tls]\nmode = "ca"\nlife = "1s"', "tls.life", "30s"),
     ('[tls]\nparameters = "/aws/etcd"', "tls.parameters", "a path such as"),
     ('[tls]\nnames = "Etcd Prod"', "tls.names", "names in lower case"),
