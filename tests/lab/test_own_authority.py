@@ -332,6 +332,23 @@ class Watch:
             self.most_away = max(self.most_away, len(away))
 
 
+# ---- the agent's own port --------------------------------------------------------------------------------------------
+
+
+def test_the_agents_own_port_over_tls(make_lab: MakeLab, tmp_path: Path) -> None:
+    lab = make_lab(instances=1, settings={**SETTINGS, "http": {"tls": True}}, pace=PACE)
+    wait_until(lambda: lab.instances()[0].agent_pid, 20, "an agent")
+    said = wait_until(lambda: on_machine(lab, lab.instances()[0], "status").stdout, 60, "its status over TLS")
+    assert lab.instances()[0].id in said
+    client, address = issue(lab, tmp_path / "client"), lab.instances()[0].address
+    context = ssl.create_default_context(cafile=str(client.folder / "ca.crt"))
+    plain = socket.create_connection((address, 9379), timeout=3)
+    with plain, context.wrap_socket(plain, server_hostname=address) as secured:
+        secured.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert b"200 OK" in secured.recv(4096)
+    assert metrics(lab.instances()[0]) is None, "and nothing without"
+
+
 # ---- recovers --------------------------------------------------------------------------------------------------------
 
 
