@@ -30,7 +30,7 @@ from agent.model.round import Round
 from agent.settings import Settings
 from agent.telemetry import describe
 from agent.telemetry.recovery import judge, report_line, verdict
-from agent.wiring import Wired, wire
+from agent.wiring import Wired, server_tls_of, wire
 
 TIMEOUT_SECONDS = 5.0
 A_DAY = timedelta(days=1)
@@ -176,9 +176,13 @@ def _is_unknown(value: Any) -> bool:
 def _ask_the_agent(settings: Settings) -> dict[str, Any]:
     listen = settings.http.listen
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{listen.port}/status"
+    files = server_tls_of(settings) if settings.http.tls else None
+    url = f"{'http' if files is None else 'https'}://{f'[{host}]' if ':' in host else host}:{listen.port}/status"
+    # by its authority alone: a certificate of yours need not name loopback
+    trust: dict[str, Any] = {} if files is None else {"ca_certs": str(files.ca), "assert_hostname": False}
     try:
-        answer = urllib3.request("GET", url, timeout=TIMEOUT_SECONDS, retries=False)
+        pool = urllib3.PoolManager(**trust)
+        answer = pool.request("GET", url, timeout=TIMEOUT_SECONDS, retries=False)
         found: dict[str, Any] = answer.json()
     except (urllib3.exceptions.HTTPError, ValueError) as error:
         hint = "is it running? `systemctl status etcd-asg-agent` and `journalctl -u etcd-asg-agent` tell"

@@ -52,12 +52,13 @@ def test_files_that_do_not_belong_together_are_refused(authority: Authority, tmp
 
 def test_both_pairs_of_the_settings_are_tried(authority: Authority, tmp_path: Path) -> None:
     good, bad = authority.issue("good", (ADDRESS,)), authority.issue("bad", ("10.0.1.6",))
-    tls = Tls("files", authority.cert, good.cert, good.key, authority.cert, bad.cert, bad.key)
+    tls = Tls("files", ca=authority.cert, cert=good.cert, key=good.key)
+    tls = replace(tls, peer_ca=authority.cert, peer_cert=bad.cert, peer_key=bad.key)
     found = {each.settings.split()[0]: each.shaken for each in pairs(tls, ADDRESS)}
-    clients, peers = found["tls.cert"], found["tls.peer_cert"]
-    assert isinstance(clients, Shaken)
+    served, peers = found["tls.cert"], found["tls.peer_cert"]
+    assert isinstance(served, Shaken)
     assert isinstance(peers, Shaken)
-    assert (clients.refused == "", peers.refused == "") == (True, False)
+    assert (served.refused == "", peers.refused == "") == (True, False)
     assert pairs(Tls(), ADDRESS) == ()
 
     gone = replace(tls, cert=tmp_path / "none.pem")
