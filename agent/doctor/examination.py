@@ -110,11 +110,21 @@ def _ports(settings: Settings, etcd: EtcdProcess | Unknown, me: Me | Unknown) ->
             agent_port=listen.port,
             holders=holders,
             etcd=etcd,
-            agent=known(lambda: ports.instance_of_the_agent(host, listen.port)),
+            agent=known(lambda: _instance_of_the_agent(settings)),
             me=me if isinstance(me, Unknown) else me.instance,
             etcd_files=known(lambda: ports.files_of(etcd.pid)) if isinstance(etcd, EtcdRunning) else None,
         )
     )
+
+
+def _instance_of_the_agent(settings: Settings) -> str:
+    """On which instance the agent behind its port says it is; empty where no round has ended yet."""
+    from agent.questions import ask_the_agent
+
+    said = ask_the_agent(settings)
+    if "decision" not in said:
+        raise Refused("what answers there does not speak as an agent does", Ignorance.MALFORMED)
+    return str(said.get("instance") or "")
 
 
 def _address(me: Me | Unknown) -> str:
@@ -128,7 +138,12 @@ def _tls(
     from agent.doctor.judging import certificates as judging
     from agent.doctor.looking import certificates
 
-    pairs = certificates.pairs(settings.tls, _address(me))
+    tls = settings.tls
+    files = {
+        "tls.cert with tls.key and tls.ca": (tls.cert, tls.key, tls.ca),
+        "tls.peer_cert with tls.peer_key and tls.peer_ca": (tls.peer_cert, tls.peer_key, tls.peer_ca),
+    }
+    pairs = certificates.pairs(files, _address(me))
     yield from judging.judge(settings.tls.mode, pairs, account, clock.now())
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from agent.cli import main
 
-SHIPPED = Path(__file__).parents[2] / "systemd" / "config.toml"
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "systemd" / "config.toml"
 
 
 def image(tmp_path: Path, text: str, *more: str) -> int:
@@ -45,3 +47,15 @@ def test_people_are_told_in_lines(tmp_path: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert "FAILURE  data-root" in said
     assert f"{tmp_path}/data holds identity.json" in said
+
+
+def test_every_check_is_in_the_docs() -> None:
+    """Scripts and runbooks go by their names."""
+    source = "".join(each.read_text() for each in (ROOT / "agent" / "doctor").rglob("*.py"))
+    named = set(re.findall(r'check(?:, \w+)? = "([a-z0-9-]+)"', source))
+    named |= set(re.findall(r'(?:ok|warning|failure|unknown)\(\s*"([a-z0-9-]+)"', source))
+    page = (ROOT / "docs" / "install.md").read_text()
+    listed = set(re.findall(r"`([a-z0-9-]+)`", page))
+    missing = {each for each in named if each not in listed and not each.startswith("bucket-")}
+    assert len(named) > 30
+    assert not missing

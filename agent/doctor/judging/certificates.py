@@ -43,6 +43,9 @@ def judge(mode: str, pairs: Sequence[Pair], account: Account | None, now: dateti
     if mode == "off":
         told = "off: members and clients talk in the clear, and whoever reaches etcd's ports may read and write"
         yield ok("tls", told)
+    elif not pairs:
+        said = "a certificate that ends takes this instance out of the cluster"
+        yield unknown("tls", f'tls.mode is "{mode}", and no files are named', said, "look at the agent's metrics")
     for each in pairs:
         yield from _pair(each, now)
         yield from _key(each, account)
