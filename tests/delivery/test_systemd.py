@@ -23,6 +23,7 @@ from agent.lab.toml import render
 from tests import etcd_versions
 from tests.delivery.booted import Booted, booted, copied, install
 from tests.lab.harness import running_lab, stays, wait_until
+from tests.pages import all_blocks
 
 CACHE = Path(__file__).parents[2] / ".cache" / "delivery"
 AGENT, ETCD = "etcd-asg-agent.service", "etcd.service"
@@ -336,3 +337,12 @@ def test_a_removal_leaves_etcd_and_the_data(machine: Booted, package: Path) -> N
     wait_until(lambda: serves(machine), 90, "the next agent's first round")
     assert pid(machine, ETCD) == etcd
     assert machine.show(AGENT, "UnitFileState") == "enabled"
+
+
+def test_the_operators_pages_are_typed(machine: Booted) -> None:
+    """docs/operate.md: the blocks that need systemd, each as it stands."""
+    typed = [block for block in all_blocks() if block.with_systemd]
+    assert typed
+    for block in typed:
+        machine.run("bash", "-euo", "pipefail", "-c", block.script)
+        wait_until(lambda: serves(machine), 90, f"all is well after {block}")
