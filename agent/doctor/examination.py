@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.doctor.finding import Finding, unknown
-from agent.doctor.judging import installation, versions
+from agent.doctor.judging import installation
 from agent.doctor.looking import installation as looking
 from agent.doctor.looking.known import known
 from agent.model.disk import EtcdProcess, EtcdRunning
@@ -34,7 +34,7 @@ def of_an_image(settings: Settings, settings_file: Path, missing: Sequence[Probl
     data_root = settings.etcd.data_root
     yield from installation.settings_of_an_image(missing)
     seen = looking.installation(settings_file, data_root)
-    yield from _versions(settings)
+    yield from _versions(settings, seen)
     yield from installation.judge(seen, data_root, by_systemd=settings.etcd.supervisor == "systemd")
     yield from installation.empty_data_root(seen.data_root, data_root)
 
@@ -51,7 +51,7 @@ def of_an_instance(settings: Settings, settings_file: Path) -> Iterator[Finding]
     imds = known(lambda: metadata(settings, Silence()))
     me = imds if isinstance(imds, Unknown) else known(imds.me)
     etcd = known(supervisor(settings, clock).state)
-    yield from _versions(settings)
+    yield from _versions(settings, seen)
     yield from _installed(settings, seen)
     account = seen.account if settings.etcd.supervisor == "systemd" else None  # else: whoever started the agent
     yield from _disk(settings, account, etcd, me, clock)
@@ -60,9 +60,16 @@ def of_an_instance(settings: Settings, settings_file: Path) -> Iterator[Finding]
     yield from _clock_and_aws(settings, imds, me, clock)
 
 
-def _versions(settings: Settings) -> Iterator[Finding]:
+def _versions(settings: Settings, seen: installation.Installation) -> Iterator[Finding]:
+    if seen.broken_imports:
+        why = "not asked: the agent's libraries cannot be imported"
+        yield unknown("etcd-version", why, "etcd may be missing, or one that loses data", "mend the libraries first")
+        return
+    from agent.doctor.judging import versions
+    from agent.doctor.looking import versions as looking_at_versions
+
     wants_bump = settings.snapshots.bump_revision > 0
-    yield from versions.judge(looking.versions(settings.etcd.binary, wants_bump=wants_bump))
+    yield from versions.judge(looking_at_versions.versions(settings.etcd.binary, wants_bump=wants_bump))
 
 
 def _installed(settings: Settings, seen: installation.Installation) -> Iterator[Finding]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from agent.cli import main
+from agent.doctor.looking.installation import LIBRARIES
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "systemd" / "config.toml"
@@ -47,6 +50,19 @@ def test_people_are_told_in_lines(tmp_path: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert "FAILURE  data-root" in said
     assert f"{tmp_path}/data holds identity.json" in said
+
+
+def test_libraries_that_cannot_be_imported_are_a_finding_and_no_traceback(tmp_path: Path) -> None:
+    """As with a package for another Python: each of them is kept from being imported."""
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({[*LIBRARIES]!r})); from agent.cli import main; "
+    words = ["doctor", "--image", "--json", "--set", f"etcd.data_root={tmp_path}"]
+    command = [sys.executable, "-c", f"{blocked} sys.exit(main({words!r}))"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1, done.stderr
+    found = {each["check"]: each for each in json.loads(done.stdout)["findings"]}
+    assert found["libraries"]["level"] == "failure"
+    assert all(each in found["libraries"]["found"] for each in LIBRARIES)
+    assert found["etcd-version"]["level"] == "unknown"
 
 
 def test_every_check_is_in_the_docs() -> None:
