@@ -18,6 +18,7 @@ from agent.model.actions import (
     Compact,
     CompleteHook,
     CreateGeneration,
+    DeregisterTarget,
     Disarm,
     ExpireSnapshots,
     FileReport,
@@ -30,6 +31,7 @@ from agent.model.actions import (
     PublishRecords,
     PutInPlace,
     Quarantine,
+    RegisterTarget,
     RemoveMember,
     Rest,
     Result,
@@ -83,10 +85,8 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
             return _done(world.cloud.call_unhealthy)
         case ProtectFromScaleIn(protected=protected):
             return _done(lambda: world.cloud.protect(protected))
-        case PublishRecords(records=records):
-            assert world.dns is not None, "who has names to publish has a door to the zone (wiring)"
-            dns = world.dns
-            return _done(lambda: dns.upsert(records))
+        case PublishRecords() | RegisterTarget() | DeregisterTarget():
+            return _done(lambda: _show_the_way(world, action))
         case BeginTask(task=task):
             return _done(lambda: world.workshop.begin(task))
         case _:
@@ -108,6 +108,22 @@ def _write(bucket: Bucket, action: InTheBucket) -> Result:
             return _done(lambda: bucket.mark_bad(name, why))
         case ExpireSnapshots(names=names):
             return _done(lambda: bucket.expire(names))
+        case _:
+            assert_never(action)
+
+
+def _show_the_way(world: World, action: PublishRecords | RegisterTarget | DeregisterTarget) -> None:
+    """To clients. Who has names to publish, or target groups, has a door to them (wiring)."""
+    match action:
+        case PublishRecords(records=records):
+            assert world.dns is not None
+            world.dns.upsert(records)
+        case RegisterTarget(group=group):
+            assert world.targets is not None
+            world.targets.register(group)
+        case DeregisterTarget(group=group):
+            assert world.targets is not None
+            world.targets.deregister(group)
         case _:
             assert_never(action)
 

@@ -53,5 +53,6 @@ def scope_of(settings: Settings, groups: tuple[str, ...] = (), partition: str = 
         protects=settings.autoscaling.protect_voters,
         replaces=settings.autoscaling.replace_unhealthy,
         zone_id=settings.dns.zone_id,
+        target_groups=settings.load_balancer.target_groups,
         partition=partition,
     )

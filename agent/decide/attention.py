@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from agent.decide.draining import SHORT
 from agent.decide.recovering import STAY_DOWN
 from agent.decide.snapshotting import is_up_to_date, newest_of, turn_of
 from agent.model.cluster import Membership, MemberStatus, quorum_of, voter_target
@@ -49,6 +50,7 @@ class Ask(StrEnum):
     ALARMS = "alarms"
     HOLD = "hold"
     DNS = "dns"
+    TARGETS = "targets"
 
 
 def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset[Ask]:
@@ -64,6 +66,7 @@ def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset
         Ask.SNAPSHOTS: _snapshots_every(near, memory, policy),
         Ask.DRILL: _drill_every(near, memory, policy),
         Ask.DNS: _dns_every(near, memory, policy),
+        Ask.TARGETS: _targets_every(near, memory, policy),
         Ask.ALARMS: policy.patient_interval if _told_of_alarms(near) else None,
         Ask.HOLD: _hold_every(memory, policy),
     }
@@ -142,6 +145,19 @@ def _dns_every(near: Observation, memory: Memory, policy: Policy) -> timedelta |
     if policy.dns is None or not near.beside_the_leader or not is_settled(near):
         return None
     return policy.patient_trouble_interval if memory.published is None else policy.groups_interval
+
+
+def _targets_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
+    """For itself alone: at once where it begins to serve or to leave, else whether somebody else has changed it."""
+    if not policy.target_groups or not (is_settled(near) or is_spare(near, memory)):
+        return None
+    ending = memory.spot if memory.spot is not None and memory.spot.takes_the_disk else None
+    if ending is not None and ending.at - near.now < SHORT:
+        return None
+    last, turned = memory.asked_at.get(Ask.TARGETS), (memory.serving_since, memory.going_since)
+    if last is not None and any(each is not None and last < each for each in turned):
+        return timedelta(0)
+    return policy.groups_interval if memory.going_since is None else policy.patient_trouble_interval
 
 
 def _told_of_alarms(near: Observation) -> bool:

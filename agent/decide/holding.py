@@ -28,6 +28,7 @@ from agent.model.actions import (
     CompleteHook,
     CreateGeneration,
     Decision,
+    DeregisterTarget,
     Disarm,
     ExpireSnapshots,
     FileReport,
@@ -39,6 +40,7 @@ from agent.model.actions import (
     PublishRecords,
     PutInPlace,
     Quarantine,
+    RegisterTarget,
     RemoveMember,
     Rest,
     StampIdentity,
@@ -112,7 +114,9 @@ def is_held_back(action: Action, disk: Disk) -> bool:
             return True
         case Rest() | Wait() | CallHuman() | FileReport() | HeartbeatHook() | WriteFormed():
             return False
-        case ExpireSnapshots() | Quarantine() | ProtectFromScaleIn() | PublishRecords():
+        case ExpireSnapshots() | Quarantine():
+            return False
+        case ProtectFromScaleIn() | PublishRecords() | RegisterTarget() | DeregisterTarget():
             return False
         case _:
             assert_never(action)

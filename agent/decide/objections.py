@@ -22,6 +22,7 @@ from agent.model.actions import (
     CompleteHook,
     CreateGeneration,
     Decision,
+    DeregisterTarget,
     Disarm,
     ExpireSnapshots,
     FileReport,
@@ -33,6 +34,7 @@ from agent.model.actions import (
     PublishRecords,
     PutInPlace,
     Quarantine,
+    RegisterTarget,
     RemoveMember,
     Rest,
     StampIdentity,
@@ -68,6 +70,8 @@ HARMLESS = (
     Quarantine,
     ProtectFromScaleIn,
     PublishRecords,
+    RegisterTarget,
+    DeregisterTarget,
 )
 """What an operator's hold does not hold back."""
 
@@ -88,6 +92,8 @@ def _to_the_action(decision: Decision, o: Observation, memory: Memory) -> tuple[
             return _to_completing(transition, o)
         case PublishRecords(records=records):
             return _to_publishing(records, o)
+        case RegisterTarget() | DeregisterTarget():
+            return _to_registering(decision.action, o, memory)
         case AskToBeReplaced():
             return _to_being_replaced(o)
         case StopEtcd() | Quarantine() | StampIdentity() | StartEtcd() | PutInPlace() | BeginTask():
@@ -258,6 +264,20 @@ def _to_publishing(records: frozenset[RecordSet], o: Observation) -> tuple[str, 
         every_record_has_a_value=bool(records) and all(each.values for each in records),
         every_address_is_a_voters=all(f"//{each}:" in urls for each in addresses),
     )
+
+
+def _to_registering(action: RegisterTarget | DeregisterTarget, o: Observation, memory: Memory) -> tuple[str, ...]:
+    """Clients are sent to voters that stay, and nobody goes whom no other target could stand for."""
+    if not isinstance(o.local, MemberStatus) or not isinstance(o.membership, Membership):
+        return ("a target comes and goes by a list with a quorum, and by its own etcd's word",)
+    here, mine = o.me.instance, o.local.member_id
+    votes = any(each.id == mine and not each.is_learner for each in o.membership.members)
+    leaves = memory.going_since is not None
+    if isinstance(action, RegisterTarget):
+        return failing(it_votes=votes and not o.local.is_learner, it_stays=not leaves)
+    groups = () if isinstance(o.targets, Unknown) else o.targets
+    others = {target for each in groups if each.arn == action.group for target in each.healthy} - {here}
+    return failing(it_leaves_or_has_no_vote=leaves or not votes, another_target_is_healthy=bool(others))
 
 
 def _remains(entry: Member, membership: Membership, o: Observation) -> bool:

@@ -190,6 +190,20 @@ class PublishRecords:
 
 
 @dataclass(frozen=True, slots=True)
+class RegisterTarget:
+    """Put this instance into a load balancer's target group."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeregisterTarget:
+    """Take this instance out of a load balancer's target group."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpdatePeerUrl:
     """Tell the cluster where a member that moved listens now."""
 
@@ -267,6 +281,8 @@ Action = (
     | AskToBeReplaced
     | ProtectFromScaleIn
     | PublishRecords
+    | RegisterTarget
+    | DeregisterTarget
 )
 
 MembershipChange = AddLearner | PromoteMember | RemoveMember | UpdatePeerUrl

@@ -19,6 +19,7 @@ from agent.model.actions import (
     Compact,
     CompleteHook,
     Decision,
+    DeregisterTarget,
     ExpireSnapshots,
     FileReport,
     HeartbeatHook,
@@ -26,6 +27,7 @@ from agent.model.actions import (
     Outcome,
     ProtectFromScaleIn,
     PublishRecords,
+    RegisterTarget,
     Rest,
     Result,
     StartEtcd,
@@ -117,6 +119,8 @@ class Memory:
     published: frozenset[RecordSet] | None = None
     """What the cluster's names say, as last read or written; None: to be read."""
     publishing_refused_at: datetime | None = None
+    registering_tried_at: Mapping[RegisterTarget | DeregisterTarget, datetime] = field(default_factory=dict)
+    """When this instance last went into, or out of, each target group, whatever came of it."""
     failures: int = 0  # of tasks in a row
     work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
@@ -138,6 +142,9 @@ class Memory:
         told = (self.leaving_since, self.spot_since if interrupted else None)
         return min((each for each in told if each is not None), default=None)
 
+
+KEPT = ("fleet", "bucket", "hold", "dns", "targets")
+"""What an effect of ours does not make worth asking for again."""
 
 FIELDS = tuple(each.name for each in fields(Observation))
 
@@ -195,8 +202,8 @@ def _begin_anew(memory: Memory) -> Memory:
 
 
 def forget_asking(memory: Memory) -> Memory:
-    """After an effect the world is another one: everything but fleet, hold and names is worth asking for again."""
-    kept = {name: when for name, when in memory.asked_at.items() if name in ("fleet", "bucket", "hold", "dns")}
+    """After an effect the world is another one: everything but what is KEPT is worth asking for again."""
+    kept = {name: when for name, when in memory.asked_at.items() if name in KEPT}
     return replace(memory, asked_at=kept)
 
 
@@ -218,6 +225,8 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
         memory = replace(memory, proven_lost=memory.head.generation, proven_lost_at=now)
     if isinstance(decision.action, PublishRecords):
         return _remember_publishing(memory, result.outcome, now)
+    if isinstance(decision.action, RegisterTarget | DeregisterTarget):
+        return _remember_registering(memory, decision.action, now)
     if isinstance(decision.action, HeartbeatHook | ProtectFromScaleIn | AskToBeReplaced):
         return _remember_what_was_asked_of_the_group(memory, decision.action, done, now)
     if isinstance(decision.action, StartEtcd):
@@ -255,6 +264,12 @@ def _remember_publishing(memory: Memory, outcome: Outcome, now: datetime) -> Mem
         return replace(memory, publishing_refused_at=now)
     asked_at = {name: when for name, when in memory.asked_at.items() if name != "dns"}
     return replace(memory, asked_at=asked_at, published=None, publishing_refused_at=None)
+
+
+def _remember_registering(memory: Memory, action: RegisterTarget | DeregisterTarget, now: datetime) -> Memory:
+    """Who is in the groups now is read again at once: there may be another group to go into."""
+    asked_at = {name: when for name, when in memory.asked_at.items() if name != "targets"}
+    return replace(memory, asked_at=asked_at, registering_tried_at={**memory.registering_tried_at, action: now})
 
 
 def _remember_what_was_asked_of_the_group(

@@ -25,6 +25,7 @@ from agent.model.members import Damaged, MemberEntry, Survey
 from agent.model.observation import BucketVerdict, Me
 from agent.model.snapshot import DrillRecord, Listed, Manifest, SnapshotName
 from agent.model.spot import SpotNotice
+from agent.model.targets import TargetGroup
 from agent.model.work import Task, Work
 
 
@@ -267,6 +268,20 @@ class Dns(Protocol):
         ...
 
 
+class TargetGroups(Protocol):
+    """Elastic Load Balancing: the target groups that the operator names, and this instance in them."""
+
+    def groups(self) -> tuple[TargetGroup, ...]:
+        """All of them, in the operator's order."""
+        ...
+
+    def register(self, arn: str) -> None: ...
+
+    def deregister(self, arn: str) -> None:
+        """Clients are sent elsewhere from now on; connections there are stay for the group's deregistration delay."""
+        ...
+
+
 class Workshop(Protocol):
     """Tasks that outlast a round, one at a time (`agent.model.work`)."""
 
@@ -291,3 +306,4 @@ class World:
     host: Host
     workshop: Workshop
     dns: Dns | None = None  # None: the operator wants nothing published
+    targets: TargetGroups | None = None  # None: the operator names no target groups

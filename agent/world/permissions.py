@@ -30,6 +30,9 @@ ACTIONS = {
     "s3:UploadPart": "s3:PutObject",
     "s3:CompleteMultipartUpload": "s3:PutObject",
     "s3:GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
+    "elbv2:DescribeTargetHealth": "elasticloadbalancing:DescribeTargetHealth",
+    "elbv2:RegisterTargets": "elasticloadbalancing:RegisterTargets",
+    "elbv2:DeregisterTargets": "elasticloadbalancing:DeregisterTargets",
 }
 """IAM's name of an operation, where it is not the operation's own."""
 
@@ -45,6 +48,7 @@ class On(StrEnum):
     OBJECTS = "objects"
     KEY = "key"
     ZONE = "zone"
+    TARGET_GROUPS = "target groups"
 
 
 class Only(StrEnum):
@@ -55,6 +59,7 @@ class Only(StrEnum):
     WITH_PROTECTION = "with autoscaling.protect_voters"
     WITH_REPLACEMENT = "with autoscaling.replace_unhealthy"
     WITH_NAMES = "with dns.zone_id"
+    WITH_TARGETS = "with load_balancer.target_groups"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +173,20 @@ NEEDS = (
         ("route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets"),
         only=Only.WITH_NAMES,
     ),
+    Need(
+        "SeeTargets",
+        "whether this instance is in its target groups, and who else is",
+        On.EVERYTHING,
+        ("elbv2:DescribeTargetHealth",),
+        only=Only.WITH_TARGETS,
+    ),
+    Need(
+        "RegisterTargets",
+        "this instance, while its member serves",
+        On.TARGET_GROUPS,
+        ("elbv2:RegisterTargets", "elbv2:DeregisterTargets"),
+        only=Only.WITH_TARGETS,
+    ),
 )
 
 
@@ -200,6 +219,7 @@ class Scope:
     protects: bool = False
     replaces: bool = False
     zone_id: str = ""
+    target_groups: tuple[str, ...] = ()
     partition: str = "aws"
 
     def has(self, only: Only | None) -> bool:
@@ -214,6 +234,8 @@ class Scope:
                 return self.replaces
             case Only.WITH_NAMES:
                 return bool(self.zone_id)
+            case Only.WITH_TARGETS:
+                return bool(self.target_groups)
             case None:
                 return True
 
@@ -250,6 +272,8 @@ def _resources(need: Need, scope: Scope) -> list[str]:
             return [_key_arn(scope)]
         case On.ZONE:
             return [f"arn:{scope.partition}:route53:::hostedzone/{scope.zone_id}"]
+        case On.TARGET_GROUPS:
+            return list(scope.target_groups)
 
 
 def object_arn(bucket: str, root: str, under: str, partition: str = "aws") -> str:

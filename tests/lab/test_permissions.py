@@ -166,7 +166,7 @@ TRIALS = {
 
 def test_every_statement_that_agents_need_by_themselves_is_tried() -> None:
     """What is off by default, and the operator's own hold, are held against the calls in tests/settings."""
-    optional = {Only.WITH_PROTECTION, Only.WITH_REPLACEMENT, Only.WITH_NAMES}
+    optional = {Only.WITH_PROTECTION, Only.WITH_REPLACEMENT, Only.WITH_NAMES, Only.WITH_TARGETS}
     assert list(TRIALS) == [each.sid for each in NEEDS if each.only not in optional and each.sid != "WriteHold"]
 
 

@@ -16,6 +16,7 @@ from agent.model.actions import (
     Compact,
     CompleteHook,
     CreateGeneration,
+    DeregisterTarget,
     Disarm,
     ExpireSnapshots,
     MarkBad,
@@ -24,6 +25,7 @@ from agent.model.actions import (
     PublishRecords,
     PutInPlace,
     Quarantine,
+    RegisterTarget,
     RemoveMember,
     StampIdentity,
     StartEtcd,
@@ -319,6 +321,26 @@ def publishing_is_sound(action: PublishRecords, example: Example) -> None:
         assert record.values
         assert record.name.endswith(names.name)
         assert record.type is not RecordType.A or record.values <= addresses
+
+
+def registering_is_sound(action: RegisterTarget | DeregisterTarget, example: Example) -> None:
+    """In: who votes and stays. Out: who leaves, or has no vote, and only where others there answer the balancer."""
+    o, memory = example.o, example.memory
+    assert isinstance(o.membership, Membership)
+    assert isinstance(o.local, MemberStatus)
+    assert not isinstance(o.targets, Unknown)
+    groups = [each for each in o.targets if each.arn == action.group]
+    voters = {each.id for each in o.membership.members if not each.is_learner}
+    ending = memory.leaving_since is not None or (memory.spot is not None and memory.spot.takes_the_disk)
+    if isinstance(action, RegisterTarget):
+        assert [each for each in groups if o.me.instance not in each.registered]
+        assert o.local.member_id in voters
+        assert not o.local.is_learner
+        assert o.membership.via == example.policy.client_url(o.me.private_ip), "a quorum stood behind somebody else"
+        assert not ending
+        return
+    assert [each for each in groups if o.me.instance in each.registered and len(each.healthy - {o.me.instance}) > 0]
+    assert ending or o.local.is_learner
 
 
 def stamp_is_sound(action: StampIdentity, example: Example) -> None:
@@ -676,6 +698,8 @@ def is_sound(action: Action, example: Example) -> None:
             bad_mark_is_sound(action, example)
         case PublishRecords():
             publishing_is_sound(action, example)
+        case RegisterTarget() | DeregisterTarget():
+            registering_is_sound(action, example)
         case AskToBeReplaced():
             replacement_is_sound(example)
         case Disarm():

@@ -17,14 +17,15 @@ from agent.world.doors import World
 from tests.simulation.door_bucket import SimBucket
 from tests.simulation.door_etcd import SimEtcd
 from tests.simulation.door_host import SimHost, SimWorkshop
-from tests.simulation.doors import SimClock, SimCloud, SimDns, SimMetadata
+from tests.simulation.doors import SimClock, SimCloud, SimDns, SimMetadata, SimTargets
 from tests.simulation.machines import Crash, Machine
 
 if TYPE_CHECKING:
     from tests.simulation.sim import Sim
 
 AT_EASE = frozenset(
-    {"rest", "promote-myself", "take-snapshot", "expire-snapshots", "drill", "make-room", "defragment", "publish-names"}
+    {"rest", "promote-myself", "take-snapshot", "expire-snapshots", "drill", "make-room", "defragment"}
+    | {"publish-names", "register"}
 )
 """The rules that speak where all is well."""
 
@@ -44,6 +45,7 @@ class Agent:
             replace_unhealthy=sim.replace_unhealthy,
             protect_voters=sim.protect_voters,
             dns=sim.names,
+            target_groups=tuple(sim.targets),
         )
         self.cloud = SimCloud(self)
         self._open_doors()
@@ -51,7 +53,7 @@ class Agent:
     def _open_doors(self) -> None:
         self.workshop = SimWorkshop(self)
         here = SimMetadata(self), self.cloud, SimBucket(self), SimEtcd(self), SimHost(self), self.workshop
-        self.world = World(SimClock(self), *here, dns=SimDns(self))
+        self.world = World(SimClock(self), *here, dns=SimDns(self), targets=SimTargets(self))
 
     def keep(self, newest: int, hourly: int, daily: int) -> None:
         """How many snapshots."""

@@ -59,12 +59,14 @@ class Sim:
         replace_unhealthy: bool = False,
         protect_voters: bool = False,
         names: DnsNames | None = None,
+        target_groups: tuple[str, ...] = (),
     ) -> None:
         self.random = random.Random(seed)
         self.interleave = interleave
         self.replace_unhealthy = replace_unhealthy
         self.protect_voters = protect_voters
         self.names, self.zone = names, dict[tuple[str, RecordType], RecordSet]()
+        self.targets: dict[str, set[InstanceId]] = {each: set() for each in target_groups}
         self.now = START
         self.objects: dict[str, tuple[str, datetime]] = {}
         self.contents: dict[str, Entry] = {}  # what a snapshot with this digest holds
@@ -116,6 +118,8 @@ class Sim:
         machine.state = InstanceState.TERMINATED
         machine.end_etcd()
         self._end_agent(name)
+        for registered in self.targets.values():
+            registered.discard(name)
         self.tell(f"{name} is terminated")
 
     def begin_to_terminate(self, name: InstanceId) -> None:
@@ -145,6 +149,12 @@ class Sim:
             raise Refused(f"The instance {name} is not in InService")
         self.machines[name].protected = protected
         self.tell(f"{name} is {'protected' if protected else 'not protected any more'}")
+
+    def answers_health_checks(self, name: InstanceId) -> bool:
+        """As a load balancer finds it by `/readyz`: its agent runs, its member serves, and it is not on its way out."""
+        machine, agent = self.machines[name], self.agents.get(name)
+        going = machine.leaving or (machine.notice is not None and machine.notice.takes_the_disk)
+        return machine.speaks and machine.reachable and agent is not None and not going
 
     def call_unhealthy(self, name: InstanceId) -> None:
         """Its group ends it, with a hook, and launches another."""
