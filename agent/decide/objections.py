@@ -475,7 +475,8 @@ def _to_defragmenting(task: Defragment, o: Observation) -> tuple[str, ...]:
     members = o.membership.members if isinstance(o.membership, Membership) else ()
     said = [found for each in members if isinstance(found := o.answers.of.get(each.id), MemberStatus)]
     return failing(
-        it_is_a_member_at_this_endpoint=entry is not None and task.endpoint in entry.client_urls,
+        it_is_a_voter=entry is not None and not entry.is_learner,
+        it_is_at_this_endpoint=entry is not None and task.endpoint in entry.client_urls,
         every_member_answers_and_knows_a_leader=len(said) == len(members) and all(each.leader for each in said),
         nobody_is_catching_up=all(each.committed_index - each.applied_index < 5000 for each in said),
         nobody_has_to_compare_the_data=not any("CORRUPT" in error for each in said for error in each.errors),

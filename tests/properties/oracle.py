@@ -579,6 +579,7 @@ def defragmenting_is_sound(member: MemberId, endpoint: str, o: Observation) -> N
     assert isinstance(o.membership, Membership)
     (entry,) = [each for each in o.membership.members if each.id == member]
     assert endpoint in entry.client_urls
+    assert not entry.is_learner, "etcd refuses it"
     for each in o.membership.members:
         said = o.answers.of[each.id]
         assert isinstance(said, MemberStatus)
