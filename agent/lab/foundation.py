@@ -82,6 +82,7 @@ def grant(endpoint: str, spec: LabSpec) -> None:
         f"{storage['prefix']}/{cluster}/".lstrip("/"),
         tags=(("etcd-cluster", spec.cluster),),
         kms_key_id=storage.get("kms_key_id", ""),
+        target_groups=tuple(spec.settings.get("load_balancer", {}).get("target_groups", ())),
     )
     document = json.dumps(policy(scope))
     client("iam", endpoint).put_role_policy(RoleName=ROLE, PolicyName=ROLE, PolicyDocument=document)

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(420)]
 WAITS_S = 5.0
 """What is held back for so long would have been begun in a tenth of it."""
 
-HELD_BACK = re.compile(r"held back: (\w+)")
+HELD_BACK = re.compile(r"held back: (\w+) \(rule ([\w-]+)")
 SETTINGS = {**QUICK, "maintenance": {"after": "2s", "defragment_size": "8MiB"}}
 GOES_ON = frozenset({"FileReport", "HeartbeatHook", "WriteFormed", "ExpireSnapshots"})
 
@@ -40,19 +40,18 @@ class Held:
     since: datetime | None = None
 
     @contextmanager
-    def held(self, what: str, *undone: str) -> Iterator[None]:
-        """What happens within is answered by nothing but these waiting actions, for as long as the hold is on."""
+    def held(self, what: str, rule: str) -> Iterator[None]:
+        """What happens within is answered by nothing but this rule's waiting, for as long as the hold is on."""
         self._order("on", "--why", what)
         self.since = datetime.now(UTC)
         began = time.monotonic()
         yield
-        for action in undone:
-            wait_until(lambda action=action: action in self.waiting(), 60, f"{action} to be held back")  # type: ignore[misc]
+        wait_until(lambda: rule in self.waiting(), 60, f"{rule} to be held back")
         shown = self.waiting()
         stays(lambda: not self.done(), WAITS_S, f"nothing to be done about {what}")
         took, records = time.monotonic() - began, generations(self.lab)
         self._order("off")
-        print(f"{what}: held for {took:.1f} s, waiting were {sorted(shown)}; generations {records}")  # noqa: T201
+        print(f"{what}: held for {took:.1f} s, waiting: {sorted(shown.values())}; generations {records}")  # noqa: T201
 
     def _order(self, *words: str) -> None:
         """By the command line on some machine that has an agent."""
@@ -61,9 +60,9 @@ class Held:
         said = on_machine(self.lab, host, "hold", *words)
         assert said.returncode == 0, said.stderr
 
-    def waiting(self) -> set[str]:
-        """What the agents say that they hold back at the moment."""
-        return {found[1] for each in self.lab.instances() if (found := HELD_BACK.search(_because(each)))}
+    def waiting(self) -> dict[str, str]:
+        """Which rules the agents hold back at the moment, and what these would do."""
+        return {found[2]: found[1] for each in self.lab.instances() if (found := HELD_BACK.search(_because(each)))}
 
     def done(self) -> list[str]:
         """What they did since the hold began, apart from what a hold is not about."""
@@ -114,18 +113,18 @@ def test_each_of_them_does_nothing_while_held_and_resumes_when_released(make_lab
     fleet = Held(lab)
     with Writer(lab) as writer:
         leaver = a_follower(lab)
-        with fleet.held("leaving", "RemoveMember"):
+        with fleet.held("leaving", "leave"):
             let_go(lab, leaver)
         until(lambda: is_gone(lab, leaver), "it is let go")
         wait_let_in(lab, 3)
 
-        with fleet.held("joining", "StampIdentity"):
+        with fleet.held("joining", "join"):
             lab.scale(4)
         until(lambda: len(spares(lab)) == 1, "the fourth is a spare")
         until(lambda: all(each.lifecycle == "InService" for each in lab.instances()), "it is let in")
 
         lost, (spare,) = a_follower(lab), spares(lab)
-        with fleet.held("removing", "RemoveMember"):
+        with fleet.held("removing", "remove-departed"):
             terminate_for_good(lab, lost)
             wait_until(lambda: len(lab.instances()) == 4, 30, "another instance in its place")
         until(lambda: spare in (voters(lab) or set()) and lost.id not in (voters(lab) or set()), "the spare votes")
@@ -135,7 +134,7 @@ def test_each_of_them_does_nothing_while_held_and_resumes_when_released(make_lab
         leading = leader(lab)
         assert leading is not None
         fill(leading.address, 24)
-        with fleet.held("defragmenting", "BeginTask"):
+        with fleet.held("defragmenting", "defragment"):
             let_go_of(leading.address, "bulk/")
             stays(lambda: min(sizes_mb(lab)) > 24, 1, "every database to be as large as it was")
         until(lambda: max(sizes_mb(lab)) < 12, "the voters' databases are small")
@@ -143,7 +142,7 @@ def test_each_of_them_does_nothing_while_held_and_resumes_when_released(make_lab
         wait_snapshot(lab, 1)
         leading = leader(lab)
         assert leading is not None
-        with fleet.held("recovering", "CreateGeneration"):
+        with fleet.held("recovering", "recover"):
             terminate_for_good(lab, *(each for each in lab.instances() if each != leading))
             wait_until(lambda: len(lab.instances()) == 4, 30, "others in their places")
         assert generations(lab) == [1]
