@@ -157,7 +157,8 @@ def _targets_every(near: Observation, memory: Memory, policy: Policy) -> timedel
     last, turned = memory.asked_at.get(Ask.TARGETS), (memory.serving_since, memory.going_since)
     if last is not None and any(each is not None and last < each for each in turned):
         return timedelta(0)
-    return policy.groups_interval if memory.going_since is None else policy.patient_trouble_interval
+    steady = memory.targets is not None and memory.going_since is None
+    return policy.groups_interval if steady else policy.patient_trouble_interval
 
 
 def _told_of_alarms(near: Observation) -> bool:

@@ -275,8 +275,7 @@ def _to_registering(action: RegisterTarget | DeregisterTarget, o: Observation, m
     leaves = memory.going_since is not None
     if isinstance(action, RegisterTarget):
         return failing(it_votes=votes and not o.local.is_learner, it_stays=not leaves)
-    groups = () if isinstance(o.targets, Unknown) else o.targets
-    others = {target for each in groups if each.arn == action.group for target in each.healthy} - {here}
+    others = {target for each in memory.targets or () if each.arn == action.group for target in each.healthy} - {here}
     return failing(it_leaves_or_has_no_vote=leaves or not votes, another_target_is_healthy=bool(others))
 
 

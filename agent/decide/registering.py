@@ -8,7 +8,7 @@
     is a spare: others have the votes   yes             yes                             deregister
     is leaving, or a spare              yes             no                              none: better one than nobody
     is leaving, a spare, or not there   no              -                               none
-    any                                 not known       -                               none
+    any                                 never read      -                               none
 
 For target groups that are not attached to the Auto Scaling group, which registers its instances by itself. A target
 that came or went with every election would be away for minutes each time (a Network Load Balancer takes that long), so
@@ -37,21 +37,20 @@ TRY_AGAIN = timedelta(minutes=1)
 
 def deregister(s: Situation) -> Decision | None:
     """This instance is leaving, or its member is a spare: it goes out of a group in which others serve."""
-    if isinstance(s.o.targets, Unknown):
+    groups, why = s.memory.targets, _why_it_goes(s)
+    if groups is None or why is None:
         return None
-    why = _why_it_goes(s)
-    if why is None:
-        return None
-    wanted = (DeregisterTarget(each.arn) for each in s.o.targets if _is_one_of_several(s, each))
+    wanted = (DeregisterTarget(each.arn) for each in groups if _is_one_of_several(s, each))
     action = next((each for each in wanted if _is_due(s, each)), None)
     return None if action is None else do(action, why)
 
 
 def register(s: Situation) -> Decision | None:
     """This member serves, and a group does not know it."""
-    if isinstance(s.o.targets, Unknown) or unready(s.o, s.memory, s.policy) is not None:
+    groups = s.memory.targets
+    if groups is None or unready(s.o, s.memory, s.policy) is not None:
         return None
-    wanted = (RegisterTarget(each.arn) for each in s.o.targets if s.me.instance not in each.registered)
+    wanted = (RegisterTarget(each.arn) for each in groups if s.me.instance not in each.registered)
     action = next((each for each in wanted if _is_due(s, each)), None)
     return None if action is None else do(action, "our etcd serves, and is no target yet")
 
@@ -59,8 +58,11 @@ def register(s: Situation) -> Decision | None:
 def _why_it_goes(s: Situation) -> str | None:
     if is_spare(s.o, s.memory):
         return "our member is a spare: it serves no clients"
-    if s.memory.going_since is None or isinstance(s.o.local, Unknown) or isinstance(s.o.membership, Unknown):
+    since, read_at = s.memory.going_since, s.memory.targets_read_at
+    if since is None or isinstance(s.o.local, Unknown) or isinstance(s.o.membership, Unknown):
         return None
+    if read_at is None or read_at < since:
+        return None  # who else is healthy is read once more, by then
     if s.time_left is not None and s.time_left < SHORT:
         return None
     return "this instance is leaving: clients go elsewhere before its member does"

@@ -46,6 +46,7 @@ from agent.model.observation import BucketVerdict, Observation
 from agent.model.policy import Policy
 from agent.model.snapshot import DrillRecord, Listed, Manifest, Rescued
 from agent.model.spot import SpotNotice
+from agent.model.targets import TargetGroup
 from agent.model.work import Defragment, Drill, Ended, RescueLog, TakeSnapshot
 
 
@@ -119,6 +120,9 @@ class Memory:
     published: frozenset[RecordSet] | None = None
     """What the cluster's names say, as last read or written; None: to be read."""
     publishing_refused_at: datetime | None = None
+    targets: tuple[TargetGroup, ...] | None = None
+    """Who is in the target groups, as last read; None: to be read, because we have just gone in or out."""
+    targets_read_at: datetime | None = None
     registering_tried_at: Mapping[RegisterTarget | DeregisterTarget, datetime] = field(default_factory=dict)
     """When this instance last went into, or out of, each target group, whatever came of it."""
     failures: int = 0  # of tasks in a row
@@ -178,6 +182,8 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
         asked_at=_asked_at(memory, o),
         bucket=memory.bucket if isinstance(o.bucket, Unknown) else o.bucket,
         published=memory.published if isinstance(o.dns, Unknown) else o.dns,
+        targets=memory.targets if isinstance(o.targets, Unknown) else o.targets,
+        targets_read_at=memory.targets_read_at if isinstance(o.targets, Unknown) else o.now,
         leaving_since=memory.leaving_since
         if isinstance(o.lifecycle_target, Unknown)
         else _since(memory.leaving_since, o.now)
@@ -269,7 +275,8 @@ def _remember_publishing(memory: Memory, outcome: Outcome, now: datetime) -> Mem
 def _remember_registering(memory: Memory, action: RegisterTarget | DeregisterTarget, now: datetime) -> Memory:
     """Who is in the groups now is read again at once: there may be another group to go into."""
     asked_at = {name: when for name, when in memory.asked_at.items() if name != "targets"}
-    return replace(memory, asked_at=asked_at, registering_tried_at={**memory.registering_tried_at, action: now})
+    tried_at = {**memory.registering_tried_at, action: now}
+    return replace(memory, asked_at=asked_at, targets=None, registering_tried_at=tried_at)
 
 
 def _remember_what_was_asked_of_the_group(

@@ -13,7 +13,7 @@ from agent.decide.registering import TRY_AGAIN
 from agent.model.actions import Decision, DeregisterTarget, Outcome, RegisterTarget, RemoveMember, Rest, Result
 from agent.model.hold import Hold
 from agent.model.ids import InstanceId
-from agent.model.memory import remember_result
+from agent.model.memory import remember, remember_result
 from agent.model.spot import SpotAction, SpotNotice
 from agent.model.targets import TargetGroup
 from tests.decide.examples import (
@@ -48,7 +48,7 @@ def group(*registered: InstanceId, sick: tuple[InstanceId, ...] = (), arn: str =
 def minding(example: Example, *groups: TargetGroup) -> Example:
     """The operator wants it; so the groups are."""
     example = replace(example, policy=replace(example.policy, target_groups=(GROUP, SECOND)))
-    return example.seeing(targets=groups)
+    return example.remembering(targets=groups, targets_read_at=NOW)
 
 
 def serving(*groups: TargetGroup) -> Example:
@@ -89,18 +89,21 @@ class TestIn:
     @pytest.mark.parametrize(
         "change",
         [
-            {"targets": TIMEOUT},
             {"membership": TIMEOUT},
             {"local": TIMEOUT},
             {"local": replace(status(B), is_learner=True)},
             {"membership": membership(voter(A), voter(B), voter(C), via=C)},
         ],
-        ids=["unread", "no-quorum", "no-status", "a-learner", "a-quorum-of-others"],
+        ids=["no-quorum", "no-status", "a-learner", "a-quorum-of-others"],
     )
     def test_nobody_goes_in_who_does_not_serve_or_does_not_know(self, change: dict[str, Any]) -> None:
         own = membership(voter(A), voter(B), voter(C), via=B)
         assert serving(group(A, C)).seeing(membership=own).action == RegisterTarget(GROUP)
         assert is_silent(serving(group(A, C)).seeing(**{"membership": own, **change}))
+
+    def test_nobody_goes_anywhere_before_the_groups_were_read(self) -> None:
+        assert is_silent(serving().remembering(targets=None))
+        assert is_silent(leaving().remembering(targets=None))
 
     def test_who_leaves_does_not_go_in(self) -> None:
         assert is_silent(leaving(group(A, C)))
@@ -113,8 +116,12 @@ class TestIn:
 class TestOut:
     def test_who_leaves_goes_before_its_member_does(self) -> None:
         assert leaving(group(A, B, C)).action == DeregisterTarget(GROUP)
-        assert leaving(group(A, B, C), seconds_ago=0).action == DeregisterTarget(GROUP), "at once, where it is known"
         assert leaving(group(A, C)).action == RemoveMember(MEMBERS[B])
+
+    def test_who_else_is_healthy_is_read_once_more(self) -> None:
+        before = NOW - timedelta(seconds=2)
+        assert leaving(group(A, B, C)).remembering(targets_read_at=before).action == RemoveMember(MEMBERS[B])
+        assert leaving(group(A, B, C)).remembering(targets_read_at=None).action == RemoveMember(MEMBERS[B])
 
     def test_from_every_group(self) -> None:
         assert leaving(group(A, C), group(B, C, arn=SECOND)).action == DeregisterTarget(SECOND)
@@ -136,7 +143,7 @@ class TestOut:
         unread = unread.remembering(fleet_read_at=LONG_AGO)
         assert unread.action == DeregisterTarget(GROUP)
 
-    @pytest.mark.parametrize("change", [{"targets": TIMEOUT}, {"membership": TIMEOUT}, {"local": TIMEOUT}])
+    @pytest.mark.parametrize("change", [{"membership": TIMEOUT}, {"local": TIMEOUT}])
     def test_nobody_goes_on_ignorance(self, change: dict[str, Any]) -> None:
         assert is_silent(leaving(group(A, B, C)).seeing(**change))
 
@@ -163,7 +170,7 @@ class TestOut:
     def test_a_hold_keeps_no_clients_with_a_member_that_is_not_ready(self) -> None:
         held = leaving(group(A, B, C)).seeing(hold=Hold("somebody", "looking", LONG_AGO))
         assert held.action == DeregisterTarget(GROUP)
-        assert held.seeing(targets=(group(A, C),)).rule == "hold"
+        assert held.remembering(targets=(group(A, C),)).rule == "hold"
 
 
 class TestAgain:
@@ -187,7 +194,7 @@ class TestAgain:
         example = serving(group(A)).remembering(asked_at={"targets": NOW, "fleet": NOW})
         decided = Decision(RegisterTarget(GROUP), "because")
         after = remember_result(example.memory, decided, Result(outcome), NOW)
-        assert after.asked_at == {"fleet": NOW}
+        assert (after.targets, after.asked_at) == (None, {"fleet": NOW})
         assert after.registering_tried_at == {RegisterTarget(GROUP): NOW}
 
 
@@ -208,7 +215,7 @@ class TestTheSecondLook:
         assert serving(group(A, B, C)).objections_to(DeregisterTarget(GROUP)), "a voter that stays"
         assert leaving(group(B)).objections_to(DeregisterTarget(GROUP)), "the last one"
         assert leaving(group(A, B), group(B, arn=SECOND)).objections_to(DeregisterTarget(SECOND))
-        assert leaving().seeing(targets=TIMEOUT).objections_to(DeregisterTarget(GROUP))
+        assert leaving().remembering(targets=None).objections_to(DeregisterTarget(GROUP))
 
 
 class TestWhenItIsRead:
@@ -222,6 +229,18 @@ class TestWhenItIsRead:
             assert self.asks(example, None)
             assert not self.asks(example, 299)
             assert self.asks(example, 300)
+
+    def test_again_soon_where_it_is_not_known(self) -> None:
+        unread = serving().remembering(targets=None)
+        assert not self.asks(unread, 14)
+        assert self.asks(unread, 15)
+
+    def test_what_was_read_is_kept(self) -> None:
+        example = serving(group(A)).remembering(targets_read_at=None)
+        read = remember(example.memory, example.seeing(targets=(group(B),)).o, example.policy)
+        assert (read.targets, read.targets_read_at) == ((group(B),), NOW)
+        unread = remember(example.memory, example.seeing(targets=TIMEOUT).o, example.policy)
+        assert (unread.targets, unread.targets_read_at) == ((group(A),), None)
 
     def test_by_nobody_else(self) -> None:
         assert not self.asks(a_healthy_three(B), None)

@@ -328,8 +328,8 @@ def registering_is_sound(action: RegisterTarget | DeregisterTarget, example: Exa
     o, memory = example.o, example.memory
     assert isinstance(o.membership, Membership)
     assert isinstance(o.local, MemberStatus)
-    assert not isinstance(o.targets, Unknown)
-    groups = [each for each in o.targets if each.arn == action.group]
+    assert memory.targets is not None, "never read"
+    groups = [each for each in memory.targets if each.arn == action.group]
     voters = {each.id for each in o.membership.members if not each.is_learner}
     ending = memory.leaving_since is not None or (memory.spot is not None and memory.spot.takes_the_disk)
     if isinstance(action, RegisterTarget):

@@ -355,6 +355,8 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "protection_tried_at": st.one_of(st.none(), times),
     "published": st.one_of(st.none(), published, published),
     "publishing_refused_at": st.one_of(st.none(), times),
+    "targets": st.one_of(st.none(), st.lists(target_groups, max_size=2).map(tuple)),
+    "targets_read_at": st.one_of(st.none(), times),
     "registering_tried_at": st.dictionaries(registrations, times, max_size=1),
     "failures": st.integers(0, 20),
     "work_ended_at": st.one_of(st.none(), times),

@@ -23,7 +23,7 @@ def all_voters_are_targets(sim: Sim) -> bool:
 
 def balanced(begin: Begin, seed: int, instances: int = 3) -> Sim:
     sim = whole(begin, seed, instances, target_groups=GROUPS)
-    sim.run_until(lambda: all_voters_are_targets(sim), within=60)
+    sim.run_until(lambda: all_voters_are_targets(sim), within=5)
     return sim
 
 
@@ -91,7 +91,7 @@ def test_balancers_that_do_not_answer_hold_up_nobody_and_cost_little(begin: Begi
         agent.faults.refuse.add("elbv2")
         agent.calls.clear()
     sim.run(600)
-    assert sum(each.calls["elbv2"] for each in sim.agents.values()) <= 3 * (600 / 30 + 1)
+    assert sum(each.calls["elbv2"] for each in sim.agents.values()) <= 3 * (600 / 15 + 1)
     leaving = sim.random.choice(sim.live())
     sim.launch()
     sim.let_go(leaving)
