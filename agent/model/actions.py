@@ -61,6 +61,7 @@ class Reason(StrEnum):
     PORT_TAKEN = "port-taken"  # one of etcd's
     WRONG_ETCD = "wrong-etcd"  # none, or an older one than the data needs
     NO_AUTHORITY = "no-authority"  # tls.mode = "ca", and none in Parameter Store although the cluster was founded
+    UNNAMED_DATA = "unnamed-data"  # damaged before etcd told which member it is
     UNFIT_INSTANCE = "unfit-instance"  # no member lives here for long
 
 
@@ -220,6 +221,20 @@ class PublishRecords:
 
 
 @dataclass(frozen=True, slots=True)
+class RegisterTarget:
+    """Put this instance into a load balancer's target group."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeregisterTarget:
+    """Take this instance out of a load balancer's target group."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpdatePeerUrl:
     """Tell the cluster where a member that moved listens now."""
 
@@ -317,6 +332,8 @@ Action = (
     | CreateAuthority
     | IssueCertificates
     | ReloadEtcd
+    | RegisterTarget
+    | DeregisterTarget
 )
 
 MembershipChange = AddLearner | PromoteMember | RemoveMember | UpdatePeerUrl
