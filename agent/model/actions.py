@@ -33,6 +33,7 @@ class Blocker(StrEnum):
     LEAVING = "leaving"  # the instance is being terminated: it joins nothing any more
     HOLD = "hold"  # the operator to release the cluster
     MAINTENANCE = "maintenance"  # every member to be well, before one of them is blocked
+    UPGRADE = "upgrade"  # every member to be well and a fresh snapshot, before a newer etcd starts or joins
 
 
 @dataclass(frozen=True, slots=True)

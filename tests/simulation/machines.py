@@ -55,6 +55,8 @@ class Machine:
     broken_at: list[datetime] = field(default_factory=list)  # when data was put aside that etcd kept ending on
     obstacle: Obstacle | None = None  # no etcd runs here, whatever its data is
     # ---- etcd
+    etcd: str = "3.5.30"  # which one is installed
+    runs: str = ""  # which one was started last
     running: bool = False
     frozen: bool = False  # SIGSTOP: it runs, and does nothing
     blocked: bool = False  # it is being defragmented: it beats, and answers nobody

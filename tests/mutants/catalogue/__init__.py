@@ -10,7 +10,11 @@ from tests.mutants.catalogue.living import LIVING
 from tests.mutants.catalogue.proof import PROOF
 from tests.mutants.catalogue.removing import REMOVING
 from tests.mutants.catalogue.succession import SUCCESSION
+from tests.mutants.catalogue.upgrading import UPGRADING
 from tests.mutants.catalogue.upkeep import UPKEEP
 from tests.mutants.catalogue.ways import WAYS
 
-MUTANTS = (*REMOVING, *IGNORANCE, *FOUNDING, *LIVING, *PROOF, *SUCCESSION, *KEEPING, *LEAVING, *UPKEEP, *WAYS)
+MUTANTS = (
+    *(*REMOVING, *IGNORANCE, *FOUNDING, *LIVING, *PROOF, *SUCCESSION, *KEEPING, *LEAVING, *UPKEEP, *WAYS),
+    *UPGRADING,
+)
