@@ -24,6 +24,7 @@ from agent.world.doors import World
 from agent.world.ec2 import Ec2Cloud
 from agent.world.errands import Errands
 from agent.world.etcd import Deadlines, EtcdDoor
+from agent.world.etcd_auth import Login
 from agent.world.etcd_channels import TlsFiles
 from agent.world.etcd_launch import EtcdSettings, ServerTls
 from agent.world.etcd_restore import can_bump_revisions, restore_tool
@@ -186,7 +187,9 @@ def _bucket(settings: Settings, aws: Aws) -> tuple[S3Bucket, SnapshotStore]:
 def _etcd(settings: Settings, counting: Counting) -> EtcdDoor:
     timing = settings.timing
     deadlines = Deadlines(timing.etcd_status_timeout, timing.etcd_read_timeout, timing.etcd_membership_timeout)
-    return EtcdDoor(_client_tls(settings), deadlines, counting.etcd_call)
+    auth = settings.auth
+    login = Login(auth.user, auth.password_file) if auth.password_file is not None else None
+    return EtcdDoor(_client_tls(settings), deadlines, counting.etcd_call, login)
 
 
 def _client_tls(settings: Settings) -> TlsFiles | None:
