@@ -2,16 +2,18 @@
 
 House rules. Nothing is asked for before etcd has refused a call for want of an identity: while authentication is off,
 and where the certificate's common name is a user, there is no token. etcd checks first and acts then, so a call that
-was refused like that has done nothing and may be sent again. A member keeps its own tokens: they end five minutes
-after their last use, and with its process. The password is read from its file whenever it is needed, and kept nowhere.
-A wrong password is a failure of ours, never one of the cluster; it is not tried again for a while, because etcd spends
-a tenth of a second of CPU on each try (bcrypt).
+was refused like that has done nothing and may be sent again. Raft brings a token to every member; each forgets it five
+minutes after its last use there, and with its process. A learner takes tokens and gives none, so one that another
+member has given is tried first there. The password is read from its file whenever it is needed, and kept nowhere. A
+wrong one is a failure of ours, never one of the cluster; it is not tried again for a while, because etcd spends a tenth
+of a second of CPU on each try (bcrypt).
 """
 
 from __future__ import annotations
 
 import stat
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -29,13 +31,14 @@ from agent.world.etcd_library import etcdrpc, grpc
 Metadata = tuple[tuple[str, str], ...]
 
 PAUSE: Final = timedelta(seconds=10)
-"""After a password was refused, or nobody could say whether it is right."""
+"""After a password was refused, before it is tried again on the same member."""
 
+AT_MOST: Final = timedelta(seconds=3)
 TURNED_OFF: Final = "authentication is not enabled"
+IS_A_LEARNER: Final = "rpc not supported for learner"
 
 OTHERS_MAY: Final = stat.S_IRWXG | stat.S_IRWXO
 LONGEST: Final = 1024
-AT_MOST: Final = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,9 @@ class Tokens:
         self._login = login
         self._lock = threading.Lock()
         self._of: dict[ClientUrl, str] = {}
+        self._newest = ""  # that any member has given
+        self._voter: Link | None = None  # that has given one
+        self._borrow_after = 0.0
         self._refused: dict[ClientUrl, tuple[float, Unavailable]] = {}
 
     def metadata(self, endpoint: ClientUrl) -> Metadata:
@@ -77,7 +83,7 @@ class Tokens:
         return () if token is None else (("token", token),)
 
     def renewed(self, link: Link, error: Any, patience: timedelta) -> bool:
-        """Whether the call that failed so may be sent again, with another token.
+        """Whether the call that failed so may be sent again, with another token or, as it turned out, without one.
 
         False where it failed for another reason, or we have no password. Unavailable(OURS) where the password cannot
         be read, or etcd does not take it.
@@ -88,22 +94,41 @@ class Tokens:
             refused = self._refused.get(link.endpoint)
             if refused is not None and perf_counter() - refused[0] < PAUSE.total_seconds():
                 raise Unavailable(refused[1].unknown.why, refused[1].unknown.detail)
-            return self._authenticate(link, self._login, min(patience, AT_MOST))
+            used = self._of.pop(link.endpoint, "")
+            return self._authenticate(link, self._login, min(patience, AT_MOST), used)
 
-    def _authenticate(self, link: Link, login: Login, patience: timedelta) -> bool:
-        self._of.pop(link.endpoint, None)
-        request = etcdrpc.AuthenticateRequest(name=login.user, password=login.password())
+    def _authenticate(self, link: Link, login: Login, patience: timedelta, used: str) -> bool:
         try:
-            answer = link.authenticate.call(request, timeout=max(0.0, patience.total_seconds()))
+            self._of[link.endpoint] = self._given(link, login, patience)
         except grpc.RpcError as error:
             details = error.details() or ""
             if details.endswith(TURNED_OFF):
                 return True  # 3.4 refuses an old token even then
+            if details.endswith(IS_A_LEARNER) and self._borrowed(link.endpoint, login, patience, used):
+                return True
             ours = details.startswith(AUTHENTICATION)
             said = f"Authenticate as {login.user!r} at {link.endpoint}: {details or error.code().name}"
             fault = Unavailable(Ignorance.OURS if ours else Ignorance.FAILED, said)
-            self._refused[link.endpoint] = (perf_counter(), fault)
+            if ours:
+                self._refused[link.endpoint] = (perf_counter(), fault)
             raise fault from None
+        self._voter = link
         self._refused.pop(link.endpoint, None)
-        self._of[link.endpoint] = answer.token
+        return True
+
+    def _given(self, link: Link, login: Login, patience: timedelta) -> str:
+        request = etcdrpc.AuthenticateRequest(name=login.user, password=login.password())
+        answer = link.authenticate.call(request, timeout=max(0.0, patience.total_seconds()))
+        self._newest = str(answer.token)
+        return self._newest
+
+    def _borrowed(self, learner: ClientUrl, login: Login, patience: timedelta, used: str) -> bool:
+        """Another member's token. One that was given before the learner came is not known to it: then a new one."""
+        if self._newest in ("", used) and self._voter is not None and perf_counter() > self._borrow_after:
+            self._borrow_after = perf_counter() + PAUSE.total_seconds()
+            with suppress(grpc.RpcError, ValueError):  # the voter has gone, or its channel: the next call finds another
+                self._given(self._voter, login, patience)
+        if not self._newest:
+            return False
+        self._of[learner] = self._newest
         return True

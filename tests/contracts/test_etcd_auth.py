@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from agent.model.cluster import Membership
+from agent.model.cluster import Alarm, AlarmKind, Membership, MemberStatus
 from agent.model.faults import Refused, Unavailable
-from agent.model.ids import ClientUrl, PeerUrl
+from agent.model.ids import ClientUrl, MemberId, PeerUrl
 from agent.model.known import Ignorance, Unknown
 from agent.world.etcd import Deadlines, EtcdDoor
 from agent.world.etcd_auth import Login
 from agent.world.etcd_errors import wants_an_identity
-from tests.contracts.etcd_cluster import Cluster, Server, running
+from tests.contracts.etcd_cluster import Cluster, Server, running, wait_until
 from tests.contracts.etcd_files import put
 from tests.contracts.test_etcd import add_when_settled
 from tests.etcd_versions import EtcdVersion
@@ -89,10 +89,68 @@ def changes_the_membership(door: EtcdDoor, leader: ClientUrl, membership: Member
     door.move_leader(leader, next(each.id for each in membership.voters if each.id != own))
 
 
+@pytest.mark.long
+def test_a_learner_takes_a_voters_token(version: EtcdVersion, tmp_path: Path) -> None:
+    """It gives none. One from before it came is not known to it."""
+    with running(version.etcd, tmp_path, 1) as cluster:
+        voter, learner = cluster.servers[0].client_url, cluster.spare()
+        turn_auth_on(version.etcdctl, voter)
+        door = EtcdDoor(deadlines=QUICK, login=login(tmp_path))
+        add_when_settled(door, voter, learner.peer_url)
+        cluster.join(learner)
+        wait_until(lambda: _status_of(door, learner.client_url) is not None, 15, "the learner tells nothing", 0.2)
+        found = _status_of(door, learner.client_url)
+        assert found is not None
+        assert found.is_learner
+        door.close()
+
+
+def _status_of(door: EtcdDoor, endpoint: ClientUrl) -> MemberStatus | None:
+    found = door.statuses([endpoint])[endpoint]
+    return found if isinstance(found, MemberStatus) else None
+
+
 def by_leadership(door: EtcdDoor, cluster: Cluster) -> tuple[ClientUrl, ClientUrl]:
     urls = [each.client_url for each in cluster.servers]
     leading = [url for url in urls if door.status(url).leads]
     return leading[0], next(url for url in urls if url not in leading)
+
+
+@pytest.mark.long
+def test_without_an_identity_a_few_calls_are_answered_and_none_since_3_5_28(
+    guarded: Cluster, version: EtcdVersion
+) -> None:
+    """Before that, anybody who reaches the port may compact, and take an alarm back."""
+    nobody, endpoint = EtcdDoor(deadlines=QUICK), guarded.servers[0].client_url
+    peer, member = PeerUrl("http://127.0.0.1:23804"), MemberId(1)
+    calls: dict[str, Callable[[], object]] = {
+        "Status": lambda: nobody.status(endpoint),
+        "MemberList": lambda: nobody.members_locally(endpoint),
+        "Alarm": lambda: nobody.alarms(endpoint),
+        "Range": lambda: nobody.count_keys(endpoint, 0),
+        "HashKV": lambda: nobody.hash_kv(endpoint, 0),
+        "Snapshot": lambda: next(nobody.snapshot(endpoint)),
+        "Compact": lambda: nobody.compact(endpoint, 1),
+        "Defragment": lambda: nobody.defragment(endpoint),
+        "MemberAdd": lambda: nobody.add_learner(endpoint, peer),
+        "MemberPromote": lambda: nobody.promote(endpoint, member),
+        "MemberRemove": lambda: nobody.remove(endpoint, member),
+        "MemberUpdate": lambda: nobody.update_peer_url(endpoint, member, peer),
+        "Alarm DEACTIVATE": lambda: nobody.disarm(endpoint, Alarm(member, AlarmKind.NOSPACE)),
+    }
+    open_to_all = {name for name, call in calls.items() if not _is_unknown(call)}
+    nobody.close()
+    before = {"Status", "MemberList", "Alarm", "Alarm DEACTIVATE", "Compact"}
+    assert open_to_all == (before if version.number < (3, 5, 28) else set())
+
+
+def _is_unknown(call: Callable[[], object]) -> bool:
+    """Whether etcd wants to know who asks."""
+    try:
+        call()
+    except (Unavailable, Refused) as trouble:
+        return trouble.unknown.why is Ignorance.OURS
+    return False
 
 
 @pytest.mark.long
