@@ -29,7 +29,7 @@ from datetime import timedelta
 
 from agent.decide.situation import Situation, do, wait
 from agent.decide.snapshotting import newest_of
-from agent.model.actions import Blocker, CallHuman, Decision
+from agent.model.actions import Blocker, CallHuman, Decision, Reason
 from agent.model.cluster import Membership, MemberStatus, is_newer_minor, minor_of
 from agent.model.known import Unknown
 from agent.model.observation import Observation
@@ -68,7 +68,10 @@ def _check(s: Situation) -> Decision | None:
         return _refuse_a_downgrade(s, cluster, _unwell(s))
     if installed != (cluster[0], cluster[1] + 1):
         hint = f"install etcd {cluster[0]}.{cluster[1] + 1} first: etcd is upgraded one minor version at a time"
-        return do(CallHuman(hint), f"etcd {s.o.etcd_version} is here, and the cluster's version is {_text(cluster)}")
+        return do(
+            CallHuman(hint, Reason.UPGRADE_PATH),
+            f"etcd {s.o.etcd_version} is here, and the cluster's version is {_text(cluster)}",
+        )
     return _refuse_lost_promotions(s) or _wait_for_the_others(s, installed, cluster)
 
 
@@ -108,7 +111,7 @@ def _refuse_a_downgrade(s: Situation, cluster: Minor, unwell: list[str]) -> Deci
         return wait(Blocker.UPGRADE, f"{what}, unless {', '.join(unwell)} holds it down, who does not answer")
     kept = "; this data stays as it is" if s.holds_data else ""
     hint = f"install etcd {newer} here, in the AMI; the way back is a snapshot of the older version (docs/upgrade.md)"
-    return do(CallHuman(hint), f"{what}: it cannot be downgraded{kept}")
+    return do(CallHuman(hint, Reason.DOWNGRADE), f"{what}: it cannot be downgraded{kept}")
 
 
 def _refuse_lost_promotions(s: Situation) -> Decision | None:
@@ -118,7 +121,10 @@ def _refuse_lost_promotions(s: Situation) -> Decision | None:
     if not old or not is_newer_minor(str(s.o.etcd_version), "3.5"):
         return None
     hint = "upgrade every member to etcd 3.5.26 or later before 3.6"
-    return do(CallHuman(hint), f"{', '.join(old)} runs an etcd 3.5 that may have lost the promotion of a learner")
+    return do(
+        CallHuman(hint, Reason.UPGRADE_PATH),
+        f"{', '.join(old)} runs an etcd 3.5 that may have lost the promotion of a learner",
+    )
 
 
 def _wait_for_the_others(s: Situation, installed: Minor, cluster: Minor) -> Decision | None:

@@ -17,6 +17,7 @@ from functools import lru_cache
 from heapq import heappop, heappush
 
 from agent.model.actions import Launch
+from agent.model.certificates import Authorities
 from agent.model.cluster import Alarm, Member, minor_of, voter_target
 from agent.model.dns import DnsNames, RecordSet, RecordType
 from agent.model.faults import Refused
@@ -60,6 +61,7 @@ class Sim:
         protect_voters: bool = False,
         names: DnsNames | None = None,
         image: str = "3.5.30",
+        certified: bool = False,
     ) -> None:
         self.random = random.Random(seed)
         self.interleave = interleave
@@ -67,6 +69,8 @@ class Sim:
         self.protect_voters = protect_voters
         self.image = image  # the etcd of whatever is launched
         self.names, self.zone = names, dict[tuple[str, RecordType], RecordSet]()
+        self.certified = certified
+        self.authorities: Authorities | None = None  # as Parameter Store has them
         self.now = START
         self.objects: dict[str, tuple[str, datetime]] = {}
         self.contents: dict[str, Entry] = {}  # what a snapshot with this digest holds
@@ -376,6 +380,8 @@ class Sim:
             return
         self.promises.at_start(machine)
         machine.runs = machine.etcd
+        if machine.issued is not None:
+            machine.trusts = frozenset(machine.issued.authorities.trusted)
         machine.data.leads, machine.data.applied = False, machine.data.committed
         machine.running, machine.answers, machine.launched_as = True, False, launch.name
 
@@ -476,6 +482,8 @@ class Sim:
         self.raft.pass_time()
         self._determine_versions()
         self.promises.nothing_is_rewritten()
+        if self.certified:
+            self.promises.they_believe_each_other()
 
     # ---- what tests ask
 
