@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 from agent.decide import Ask, worth_asking
 from agent.decide.attention import ails
 from agent.decide.seeding import manifest_wanted
+from agent.decide.upgrading import wants_a_snapshot_first
 from agent.model.cluster import Answers, Membership, MemberStatus
-from agent.model.disk import Data, Disk, EtcdRunning
+from agent.model.disk import Data, Disk, EtcdProcess, EtcdRunning
 from agent.model.faults import Refused, Unavailable
 from agent.model.fleet import Fleet
 from agent.model.generation import FIRST, Formed, GenerationRecord
@@ -92,6 +93,7 @@ def _near(world: World, me: Me, policy: Policy) -> Observation:
         me=me,
         disk=disk,
         etcd_version=etcd_version,
+        data_version=_data_version(world, disk, process),
         process=process,
         work=work,
         issued=NOT_ASKED if world.certificates is None else ask(world.certificates.issued),
@@ -99,6 +101,13 @@ def _near(world: World, me: Me, policy: Policy) -> Observation:
         leader_seen=leader_seen,
         membership=membership,
     )
+
+
+def _data_version(world: World, disk: Disk | Unknown, process: EtcdProcess | Unknown) -> str | Unknown | None:
+    """Only before a start: while etcd runs, its version fits."""
+    if isinstance(process, EtcdRunning | Unknown) or isinstance(disk, Unknown):
+        return NOT_ASKED
+    return ask(world.host.data_version) if disk.data is Data.PRESENT else None
 
 
 def _leader_seen(world: World, local: MemberStatus | Unknown, metrics_url: str) -> bool | Unknown:
@@ -153,7 +162,7 @@ def _with_documents(world: World, o: Observation, memory: Memory) -> Observation
 
 def _with_snapshots(world: World, o: Observation, asks: frozenset[Ask], memory: Memory) -> Observation:
     """Which snapshots there are, and the manifest of the one that matters: manifests are written once, too."""
-    if o.head is None or Ask.SNAPSHOTS in asks:
+    if o.head is None or Ask.SNAPSHOTS in asks or wants_a_snapshot_first(o):
         o = replace(o, snapshots=ask(world.bucket.snapshots))
     record = memory.head if isinstance(o.head, Unknown) else o.head
     name = None if record is None else manifest_wanted(record, o)

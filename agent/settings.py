@@ -400,6 +400,20 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Auth:
+    """Who the agent is to an etcd whose authentication is on, unless its certificate says so. docs/auth.md."""
+
+    user: str = setting(
+        Text("a user's name of letters, digits and ._@-, or nothing", r"[A-Za-z0-9._@-]{0,128}"),
+        "",
+        "a user of etcd with the role root",
+    )
+    password_file: Path | None = setting(
+        AbsolutePath(optional=True), None, "its password is the first line of this file, which nobody else may read"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Http:
     """The agent's own metrics, health and status page."""
 
@@ -486,6 +500,7 @@ class Settings:
     dns: Dns = field(default_factory=Dns)
     load_balancer: LoadBalancer = field(default_factory=LoadBalancer)
     log: Log = field(default_factory=Log)
+    auth: Auth = field(default_factory=Auth)
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
     @classmethod
@@ -540,6 +555,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "dns": Dns,
         "load_balancer": LoadBalancer,
         "log": Log,
+        "auth": Auth,
     }
 )
 
@@ -720,7 +736,7 @@ def _printable(text: str) -> str:
 
 
 def _contradictions(s: Settings) -> Iterator[Problem]:
-    for key, got, expected in (*_ports(s), *_timings(s), *_tls_files(s), *_names(s)):
+    for key, got, expected in (*_ports(s), *_timings(s), *_tls_files(s), *_names(s), *_login(s)):
         yield Problem(key, s.origins[key], got, expected)
 
 
@@ -728,6 +744,12 @@ def _names(s: Settings) -> Iterator[tuple[str, str, str]]:
     if bool(s.dns.zone_id) != bool(s.dns.name):
         missing, other = ("dns.name", "dns.zone_id") if s.dns.zone_id else ("dns.zone_id", "dns.name")
         yield missing, "nothing", f"a value, because {other} is set"
+
+
+def _login(s: Settings) -> Iterator[tuple[str, str, str]]:
+    if bool(s.auth.user) != bool(s.auth.password_file):
+        missing, other = ("password_file", "user") if s.auth.user else ("user", "password_file")
+        yield f"auth.{missing}", "nothing", f"a value, because auth.{other} is set"
 
 
 def _ports(s: Settings) -> Iterator[tuple[str, str, str]]:

@@ -25,6 +25,7 @@ from agent.world.ec2 import Ec2Cloud
 from agent.world.elbv2 import Elbv2
 from agent.world.errands import Errands
 from agent.world.etcd import Deadlines, EtcdDoor
+from agent.world.etcd_auth import Login
 from agent.world.etcd_channels import TlsFiles
 from agent.world.etcd_launch import EtcdSettings, ServerTls
 from agent.world.etcd_restore import can_bump_revisions, restore_tool
@@ -230,7 +231,9 @@ def _certificates(settings: Settings, aws: Aws, me: Me) -> InstanceCertificates 
 def _etcd(settings: Settings, counting: Counting) -> EtcdDoor:
     timing = settings.timing
     deadlines = Deadlines(timing.etcd_status_timeout, timing.etcd_read_timeout, timing.etcd_membership_timeout)
-    return EtcdDoor(_client_tls(settings), deadlines, counting.etcd_call)
+    auth = settings.auth
+    login = Login(auth.user, auth.password_file) if auth.password_file is not None else None
+    return EtcdDoor(_client_tls(settings), deadlines, counting.etcd_call, login)
 
 
 def _client_tls(settings: Settings) -> TlsFiles | None:

@@ -167,9 +167,9 @@ def what_keeps_etcd_down(s: Situation) -> Obstacle | None:
     installed = s.o.etcd_version
     theirs = [each.version for each in s.o.answers.of.values() if isinstance(each, MemberStatus)]
     newer = [each for each in theirs if isinstance(installed, str) and is_newer_minor(each, installed)]
-    if not newer:
-        return None
-    return Obstacle(ObstacleKind.BINARY, f"etcd {installed} is installed, and another member runs {max(newer)}")
+    if not newer or len(newer) < len(theirs):
+        return None  # while the others are being upgraded, one of the older version is as good as before
+    return Obstacle(ObstacleKind.BINARY, f"etcd {installed} is installed, and the other members run {max(newer)}")
 
 
 def _superfluous_entry(s: Situation) -> Member | None:

@@ -61,6 +61,7 @@ from agent.model.memory import Memory
 from agent.model.observation import Observation
 from agent.model.snapshot import Manifest, Rescued, SnapshotName
 from agent.model.spot import SpotAction, SpotNotice
+from agent.model.versions import number_of
 from agent.model.work import Defragment, Drill, RescueLog, TakeSnapshot
 
 HARMLESS = (
@@ -323,7 +324,21 @@ def _to_adding(o: Observation) -> tuple[str, ...]:
         the_identity_says_adding=identity is not None and identity.stage is Stage.ADDING,
         the_disk_has_no_data=o.disk.data is Data.EMPTY,
         no_other_learner_exists=not any(each.is_learner for each in o.membership.members),
+        not_all_members_run_a_newer_etcd=not _is_outrun(o),
     )
+
+
+def _is_outrun(o: Observation) -> bool:
+    """Every voter says that it runs a newer minor version than what is installed here: etcd would not let it in."""
+    ours = number_of(o.etcd_version) if isinstance(o.etcd_version, str) else None
+    voters = (
+        [each.id for each in o.membership.members if not each.is_learner]
+        if isinstance(o.membership, Membership)
+        else []
+    )
+    said = [o.answers.of.get(each) for each in voters]
+    theirs = [number_of(each.version) if isinstance(each, MemberStatus) else None for each in said]
+    return ours is not None and bool(theirs) and all(each is not None and each[:2] > ours[:2] for each in theirs)
 
 
 def _to_promoting(member: MemberId, o: Observation) -> tuple[str, ...]:
@@ -540,12 +555,22 @@ def _to_starting_existing(o: Observation) -> tuple[str, ...]:
     entry = None if identity.member_id is None else _entry(identity.member_id, o)
     return failing(
         etcd_has_stopped=isinstance(o.process, EtcdStopped),
+        its_data_is_of_no_newer_version=not _is_too_old(o),
         the_identity_may_start=identity.stage is not Stage.FENCED,
         no_newer_generation_is_known=head is not None
         and not (isinstance(head, GenerationRecord) and head.generation != identity.generation),
         there_is_data_or_an_unstarted_entry=o.disk.data is Data.PRESENT
         or (identity.stage is Stage.JOINING and entry is not None and entry.name == ""),
     )
+
+
+def _is_too_old(o: Observation) -> bool:
+    """etcd ends at once then, and has written to the data by that time. Who leaves may try: it is given up with it."""
+    if not isinstance(o.etcd_version, str) or not isinstance(o.data_version, str):
+        return False
+    ours, its = number_of(o.etcd_version), number_of(o.data_version)
+    goes = o.lifecycle_target == "Terminated" or _is_taken(o)
+    return not goes and ours is not None and its is not None and its[:2] > ours[:2]
 
 
 def _to_claiming(claim: Claim, o: Observation) -> tuple[str, ...]:

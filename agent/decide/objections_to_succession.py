@@ -12,6 +12,7 @@ from agent.model.known import Unknown
 from agent.model.memory import Memory
 from agent.model.observation import BucketSound, Observation
 from agent.model.snapshot import Manifest
+from agent.model.versions import number_of
 from agent.model.work import Ended
 
 RECENT_SECONDS = 60.0
@@ -58,6 +59,7 @@ def _to_succeeding(record: GenerationRecord, o: Observation) -> tuple[str, ...]:
         no_survivor_has_more_than_its_source=source in sources or enough,
         what_had_formed_is_not_begun_anew_empty=record.seed is not None
         or (o.formed is None and o.head.seed is None and not _speaking_holders(o)),
+        every_founder_can_read_its_source=all(_reads(o.manifest, each, record) for each in _speaking(o)),
         the_seed_was_verified=record.seed is None or record.seed.sha256 in _verified(o),
     )
 
@@ -68,6 +70,15 @@ def _has_all_of(manifest: Manifest | Unknown | None, survivor: Report, record: G
         return False
     ours = record.seed.manifest == manifest.name.manifest_key and manifest.cluster_id == survivor.cluster_id
     return ours and manifest.cluster_id is not None and manifest.raft_index >= survivor.position.last_index
+
+
+def _reads(manifest: Manifest | Unknown | None, speaker: Report, record: GenerationRecord) -> bool:
+    """An etcd of an older minor version cannot be started on what a newer one has written."""
+    if speaker.instance not in record.founders or not isinstance(manifest, Manifest) or record.seed is None:
+        return True
+    ours, theirs = number_of(speaker.etcd_version), number_of(manifest.etcd_version)
+    same = record.seed.manifest == manifest.name.manifest_key
+    return not same or ours is None or theirs is None or ours[:2] >= theirs[:2]
 
 
 def _verified(o: Observation) -> set[str]:

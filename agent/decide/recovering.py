@@ -48,6 +48,7 @@ from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.members import LogPosition
 from agent.model.observation import BucketSound, Observation
 from agent.model.snapshot import Manifest, Origin, Rescued
+from agent.model.versions import can_bump_revisions
 from agent.model.work import Ended, FetchSeed, RescueLog, TakeSnapshot, Working
 
 STAY_DOWN = timedelta(minutes=2)
@@ -143,7 +144,9 @@ def _rescue(s: Situation, record: GenerationRecord, lost: Lost, survivor: Report
     manifest = _made_of(s, rescued)
     if manifest is not None:
         seed = _seed(s, manifest, f"survivor {s.me.instance}")
-        return seed if isinstance(seed, Decision) else _create(s, record, lost, seed, f"our {log} is rescued")
+        if isinstance(seed, Decision):
+            return seed
+        return _create(s, record, lost, seed, f"our {log} is rescued", manifest.etcd_version)
     if isinstance(s.o.work, Working):
         return wait(Blocker.RESCUE, f"our {log} is the most complete; {_progress(s.o.work)}")
     if not s.task_is_due:
@@ -190,7 +193,7 @@ def _restore(s: Situation, record: GenerationRecord, lost: Lost, manifest: Manif
         return _fetch(s, manifest)
     seed = _seed(s, manifest, "snapshot")
     why = f"the newest snapshot, {manifest.name}, is here and verified"
-    return seed if isinstance(seed, Decision) else _create(s, record, lost, seed, why)
+    return seed if isinstance(seed, Decision) else _create(s, record, lost, seed, why, manifest.etcd_version)
 
 
 def _fetch(s: Situation, manifest: Manifest) -> Decision:
@@ -222,13 +225,25 @@ def _seed(s: Situation, manifest: Manifest, source: str) -> Seed | Decision:
             return wait(Blocker.IGNORANCE, because)
         return do(CallHuman("install etcdutl (etcdctl for 3.4) beside etcd", Reason.RESTORE_TOOL), because)
     key, revision = manifest.name.manifest_key, manifest.name.revision
-    return Seed(key, revision, manifest.sha256, source, bump if can_bump is True else 0)
+    together = can_bump is True and all(can_bump_revisions(each) for each in _versions_reported(s))
+    return Seed(key, revision, manifest.sha256, source, bump if together else 0)
 
 
-def _create(s: Situation, record: GenerationRecord, lost: Lost, seed: Seed | None, why: str) -> Decision:
+def _versions_reported(s: Situation) -> list[str]:
+    """Of the etcds of whoever may be a founder."""
+    assert not isinstance(s.o.reports, Unknown)
+    most = s.policy.report_max_age.total_seconds()
+    return [each.report.etcd_version for each in s.o.reports if each.age_seconds <= most]
+
+
+def _create(
+    s: Situation, record: GenerationRecord, lost: Lost, seed: Seed | None, why: str, of_etcd: str = ""
+) -> Decision:
+    """Whose etcd is older than the one that the seed is of is no founder: it could not read it."""
     assert not isinstance(s.o.fleet, Unknown)
     assert not isinstance(s.o.reports, Unknown)
-    present = present_now(s, s.o.fleet, s.o.reports)
+    reported = present_now(s, s.o.fleet, s.o.reports)
+    present = {each: said for each, said in reported.items() if not is_newer_minor(of_etcd, said.etcd_version)}
     founders = seat(s.o.fleet, present)
     if founders is None:
         return wait(Blocker.ADDRESS, "two founders of the next generation report the same peer URL")

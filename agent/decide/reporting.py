@@ -68,6 +68,7 @@ def _about(s: Situation, record: GenerationRecord) -> Report:
         seat=_seat(s, record) if data is Holding.NONE else Seat.NONE,
         sight=_sight(s),
         leaderless_since=s.memory.leaderless_since,
+        etcd_version=s.memory.etcd_version if isinstance(s.o.etcd_version, Unknown) else s.o.etcd_version,
     )
     if data is Holding.NONE or identity is None:
         return nothing

@@ -27,6 +27,7 @@ from agent.decide import (
     resting,
     settling,
     snapshotting,
+    upgrading,
 )
 from agent.decide.holding import hold_on, in_spite_of
 from agent.decide.situation import Situation, wait
@@ -73,6 +74,7 @@ RULES: tuple[Rule, ...] = (
     Rule("ask-replacement", healing.ask_to_be_replaced),
     Rule("name-obstacle", healing.name_what_keeps_etcd_down),
     Rule("back-off", restarting.back_off),
+    Rule("check-upgrade", upgrading.check_a_restart),
     Rule("await-certificates", certifying.await_certificates),
     Rule("tell-of-move", restarting.tell_the_quorum_of_a_move),
     Rule("restart-in-place", restarting.restart_in_place),
@@ -92,6 +94,7 @@ RULES: tuple[Rule, ...] = (
     Rule("found", assembling.found_the_first_generation),
     Rule("start-as-founder", founding.start_as_a_founder),
     Rule("give-up-seat", recovering.give_up_a_seat),
+    Rule("check-version", upgrading.check_a_newcomer),
     Rule("join", joining.join),
     Rule("take-snapshot", snapshotting.take_snapshot),
     Rule("expire-snapshots", snapshotting.expire_snapshots),

@@ -77,7 +77,8 @@ class Fleet:
         zone = str(instance.placement.zone)
         metadata = Metadata(address, leaves)
         told = settings_in(instance.user_data)
-        machine = Machine(instance.id, address, zone, folder, self._endpoint, self.spec, metadata, told)
+        etcd = self.spec.images.get(str(instance.image_id), self.spec.etcd)
+        machine = Machine(instance.id, address, zone, folder, self._endpoint, self.spec, metadata, told, etcd)
         self.machines[instance.id] = machine
         return machine
 

@@ -41,6 +41,8 @@ class Machine:
     metadata: Metadata
     told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The agent's settings in the instance's user data, section by section."""
+    etcd: str = "etcd"
+    """The one in the image that it was launched from."""
     powered: bool = False
     frozen: bool = False
     agent_held: bool = False
@@ -137,7 +139,7 @@ class Machine:
 
     def etcd_pids(self) -> tuple[int, ...]:
         """The machine's etcd processes, by the name of the binary it was given."""
-        name = Path(self.spec.etcd).name[:15]
+        name = Path(self.etcd).name[:15]
         return tuple(process.pid for process in processes.marked([self.instance]) if process.name == name)
 
     def kill_etcd(self, number: signal.Signals) -> int:
@@ -181,7 +183,7 @@ class Machine:
             "discovery": {"tags": {"etcd-cluster": self.spec.cluster}},
             "storage": {"bucket": self.spec.bucket, "prefix": self.spec.prefix},
             "etcd": {
-                "binary": self.spec.etcd,
+                "binary": self.etcd,
                 "data_root": str(self.disk),
                 "supervisor": "process",
                 "client_port": ETCD_PORT,

@@ -54,6 +54,8 @@ class LabSpec:
     bucket: str = "etcd-lab"
     prefix: str = "etcd"
     etcd: str = "etcd"
+    images: Mapping[str, str] = field(default_factory=dict)
+    """By the ID of an AMI: the etcd that is installed in it. Every other image has `etcd`."""
     agent_command: tuple[str, ...] = AGENT_COMMAND
     """`{config}` and `{folder}` are replaced by the machine's own."""
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -34,6 +34,7 @@ class Blocker(StrEnum):
     LEAVING = "leaving"  # the instance is being terminated: it joins nothing any more
     HOLD = "hold"  # the operator to release the cluster
     MAINTENANCE = "maintenance"  # every member to be well, before one of them is blocked
+    UPGRADE = "upgrade"  # every member to be well and a fresh snapshot, before a newer etcd starts or joins
     CERTIFICATES = "certificates"  # certificates for this instance, without which no etcd is started
 
 
@@ -63,6 +64,8 @@ class Reason(StrEnum):
     NO_AUTHORITY = "no-authority"  # tls.mode = "ca", and none in Parameter Store although the cluster was founded
     UNNAMED_DATA = "unnamed-data"  # damaged before etcd told which member it is
     UNFIT_INSTANCE = "unfit-instance"  # no member lives here for long
+    DOWNGRADE = "downgrade"  # an older etcd than the cluster's version
+    UPGRADE_PATH = "upgrade-path"  # a newer one that is more than a step away
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,7 @@ class Report:
     members: tuple[MemberEntry, ...] = ()  # the list that its data has applied
     restart_members: tuple[MemberEntry, ...] = ()  # the older one that a restart might go by; empty: no other
     trouble: str = ""  # what is wrong with its data, or why it cannot be rescued from here
+    etcd_version: str = ""  # of the installed one: who cannot read a seed is no founder; "" as long as it is unknown
 
     def to_json(self) -> str:
         since = self.leaderless_since
@@ -203,6 +204,7 @@ class Report:
             members=[each.to_document() for each in self.members],
             restart_members=[each.to_document() for each in self.restart_members],
             trouble=self.trouble,
+            etcd_version=self.etcd_version,
         )
 
     @classmethod
@@ -226,6 +228,7 @@ class Report:
             members=_entries(doc, "members"),
             restart_members=_entries(doc, "restart_members"),
             trouble=doc.text("trouble"),
+            etcd_version="" if doc.lacks("etcd_version") else doc.text("etcd_version"),
         )
 
 

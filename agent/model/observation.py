@@ -62,6 +62,7 @@ class Observation:
     me: Me
     disk: Disk | Unknown = NOT_ASKED
     etcd_version: str | Unknown = NOT_ASKED  # of the installed binary
+    data_version: str | Unknown | None = NOT_ASKED  # the cluster's, by our own data while etcd is stopped; None: none
     process: EtcdProcess | Unknown = NOT_ASKED
     local: MemberStatus | Unknown = NOT_ASKED  # our own etcd's Status
     membership: Membership | Unknown = NOT_ASKED

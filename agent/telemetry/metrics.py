@@ -26,6 +26,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from agent.model.actions import Reason
 from agent.model.snapshot import DrillResult
 from agent.model.spot import SpotAction
+from agent.model.versions import ADVICE
 from agent.model.work import Task
 from agent.telemetry.describe import TASK_OUTCOMES
 
@@ -102,6 +103,9 @@ class Metrics:
             "1 for what EC2 has announced to do with this spot instance, 0 for the others.",
             "action",
         )
+        self._advice = gauge(
+            "etcd_version_advice", "1 for why another version than the installed etcd should run, else 0.", "why"
+        )
         self._rebalance = gauge(
             "rebalance_recommended", "1 while EC2 recommends to replace this spot instance, else 0."
         )
@@ -175,6 +179,7 @@ class Metrics:
         self.recovering(proven_lost=None, blockers=None, reports=None)
         self.caused_by(None)
         self.noticed(None)
+        self.advised("")
         self.rebalance(None)
         for task in TASKS:
             for outcome in TASK_OUTCOMES:
@@ -219,6 +224,11 @@ class Metrics:
         """By IMDS, EC2 will do this with the instance. Empty: nothing. None: unknown."""
         for action in SPOT_ACTIONS:
             self._spot.labels(action).set(_known(None if spot is None else action == spot))
+
+    def advised(self, why: str) -> None:
+        """Of ADVICE; empty: there is nothing against the installed etcd."""
+        for each in ADVICE:
+            self._advice.labels(each).set(each == why)
 
     def rebalance(self, recommended: bool | None) -> None:
         """By IMDS, the instance is likely to be interrupted. None: unknown."""

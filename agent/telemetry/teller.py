@@ -24,6 +24,7 @@ from agent.model.observation import Observation
 from agent.model.policy import Policy
 from agent.model.round import Round
 from agent.model.snapshot import DrillRecord, Listed
+from agent.model.versions import Advice, advice_on
 from agent.model.work import Ended, Work, Working
 from agent.telemetry import describe
 from agent.telemetry.log import facts
@@ -38,6 +39,7 @@ DOORS: Mapping[str, str] = {
     "survey": "host",
     "can_bump_revisions": "host",
     "etcd_version": "host",
+    "data_version": "host",
     "local": "etcd",
     "membership": "etcd",
     "own_list": "etcd",
@@ -66,6 +68,7 @@ class Teller:
         self._reported: Report | None = None
         self._unknown: dict[str, Unknown] = {}
         self._ended: Ended | None = None
+        self._advice: Advice | None = None  # on the installed etcd's version
         self._hold: Hold | Unknown | None = NOT_ASKED
         self._judged: Lost | NotProven | None = None  # lately; None: a quorum answers
         self._head: GenerationRecord | None = None  # that this is about
@@ -75,6 +78,7 @@ class Teller:
         self._last = played
         self._log_ignorance(played.observation)
         self._tell_of_hold(hold_on(played.observation, played.memory))
+        self._tell_of_version(played.observation.etcd_version)
         self._log_decision(played)
         self._tell_of_work(played.observation.work)
         self._tell_of_recovery(played)
@@ -115,6 +119,16 @@ class Teller:
             log.info("the hold is off", extra=facts(was=str(self._hold)))
         self._hold = hold
         self._metrics.held(None if isinstance(hold, Unknown) else hold is not None)
+
+    def _tell_of_version(self, installed: str | Unknown) -> None:
+        """A line where there is something against it, once for each version."""
+        if isinstance(installed, Unknown):
+            return
+        advice = advice_on(installed)
+        if advice is not None and advice != self._advice:
+            log.warning("another etcd should run", extra=facts(version=installed, why=advice.kind, advice=advice.why))
+        self._advice = advice
+        self._metrics.advised("" if advice is None else advice.kind)
 
     def _log_decision(self, played: Round) -> None:
         decision, result = played.decision, played.result

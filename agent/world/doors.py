@@ -217,6 +217,10 @@ class Host(Protocol):
 
     def disk(self) -> Disk: ...
 
+    def data_version(self) -> str | None:
+        """The cluster's version by the data here, `3.5.0`; None where it has none yet. Only while etcd is stopped."""
+        ...
+
     def etcd_version(self) -> str:
         """Of the installed binary, e.g. `3.5.30`."""
         ...

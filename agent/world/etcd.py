@@ -2,8 +2,9 @@
 
 House rules. Every call has a deadline: an established connection to a frozen server hangs for ever without one.
 The stubs are called directly, because python-etcd3's own methods take no deadline and lose the error's text.
-Nothing is retried. Channels are kept in `etcd_channels`, errors told apart in `etcd_errors`, a snapshot's stream is
-watched in `etcd_stream`. These five files are all that knows the library, so that another can take its place.
+Nothing is retried, but for what etcd refused before it looked at it, not knowing who asks (`etcd_auth`). Channels are
+kept in `etcd_channels`, errors told apart in `etcd_errors`, a snapshot's stream is watched in `etcd_stream`. These six
+files are all that knows the library, so that another can take its place.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from agent.model.faults import Refused, Unavailable
 from agent.model.ids import ClientUrl, ClusterId, MemberId, PeerUrl
 from agent.model.known import Ignorance, Unknown
 from agent.model.members import MemberEntry
+from agent.world.etcd_auth import Login, Tokens
 from agent.world.etcd_channels import Answer, Link, Links, Method, Request, TlsFiles
 from agent.world.etcd_errors import trouble
 from agent.world.etcd_library import etcdrpc, grpc, wire
@@ -67,8 +69,10 @@ class EtcdDoor:
         tls: TlsFiles | None = None,
         deadlines: Deadlines | None = None,
         on_call: OnCall = lambda *_: None,
+        login: Login | None = None,
     ) -> None:
         self._links = Links(tls)
+        self._tokens = Tokens(login)
         self._deadlines = deadlines or Deadlines()
         self._on_call = on_call
 
@@ -188,7 +192,7 @@ class EtcdDoor:
         link = self._links.apart(endpoint)
         started, result = perf_counter(), "ok"
         try:
-            yield from pieces(link, self._deadlines.progress)
+            yield from self._pieces(link)
         except grpc.RpcError as error:
             fault = trouble(f"Snapshot at {endpoint}", *_code_and_details(error))
             result = "refused" if isinstance(fault, Refused) else fault.unknown.why.value
@@ -199,6 +203,16 @@ class EtcdDoor:
         finally:
             link.close()
             self._on_call("Snapshot", result, perf_counter() - started)
+
+    def _pieces(self, link: Link) -> Iterator[bytes]:
+        """etcd asks who we are before the first of them."""
+        patience = self._deadlines.progress
+        try:
+            yield from pieces(link, patience, self._tokens.metadata(link.endpoint))
+        except grpc.RpcError as error:
+            if not self._tokens.renewed(link, error, patience):
+                raise
+            yield from pieces(link, patience, self._tokens.metadata(link.endpoint))
 
     def add_learner(self, endpoint: ClientUrl, peer_url: PeerUrl) -> MemberId:
         """The new learner's ID. etcd takes it only while it has been connected to its voters for 5 s."""
@@ -240,16 +254,42 @@ class EtcdDoor:
         self._links.close()
 
     def _call(self, link: Link, method: Method[Request, Answer], request: Request, deadline: timedelta) -> Answer:
-        timeout = max(0.0, deadline.total_seconds())
-        return self._told(link, method, perf_counter(), lambda: method.call(request, timeout=timeout))
+        return self._told(link, method, perf_counter(), lambda: self._sent(link, method, request, deadline))
+
+    def _sent(
+        self,
+        link: Link,
+        method: Method[Request, Answer],
+        request: Request,
+        deadline: timedelta,
+        first: Callable[[], Answer] | None = None,
+    ) -> Answer:
+        """Its answer; sent once more if etcd asks who we are. `first` awaits what is on its way already."""
+        end = perf_counter() + deadline.total_seconds()
+
+        def send() -> Answer:
+            timeout = max(0.0, end - perf_counter())
+            return method.call(request, timeout=timeout, metadata=self._tokens.metadata(link.endpoint))
+
+        try:
+            return send() if first is None else first()
+        except grpc.RpcError as error:
+            if not self._tokens.renewed(link, error, timedelta(seconds=end - perf_counter())):
+                raise
+        return send()
 
     def _ask_status(self, endpoint: ClientUrl) -> Callable[[], MemberStatus]:
         """Send the question now; what is returned waits for the answer, and raises what `status` raises."""
         link = self._links.to(endpoint)
-        started, timeout = perf_counter(), self._deadlines.status.total_seconds()
+        started, deadline, request = perf_counter(), self._deadlines.status, wire.StatusRequest()
+        known = self._tokens.metadata(endpoint)
         with _open(link):
-            future = link.status.call.future(wire.StatusRequest(), timeout=timeout)
-        return lambda: _status_from(endpoint, self._told(link, link.status, started, future.result))
+            future = link.status.call.future(request, timeout=deadline.total_seconds(), metadata=known)
+
+        def answered() -> wire.StatusResponse:
+            return self._sent(link, link.status, request, deadline, first=future.result)
+
+        return lambda: _status_from(endpoint, self._told(link, link.status, started, answered))
 
     def _told(
         self, link: Link, method: Method[Request, Answer], started: float, answered: Callable[[], Answer]

@@ -59,6 +59,7 @@ class Contents:
     revision: int
     members: tuple[MemberEntry, ...]
     removed: frozenset[MemberId]
+    cluster_version: str | None = None  # as etcd's leader determined it, `3.5.0`; None while it has not yet
 
 
 NOTHING = Contents(consistent_index=0, term=0, revision=1, members=(), removed=frozenset())
@@ -141,6 +142,7 @@ class _Database:
                 revision=self._revision(buckets.get(b"key"), meta),
                 members=tuple(_member(key, value) for key, value in self._pairs(buckets.get(b"members"))),
                 removed=frozenset(MemberId(int(key, 16)) for key, _ in self._pairs(buckets.get(b"members_removed"))),
+                cluster_version=_text(dict(self._pairs(buckets.get(b"cluster"))), b"clusterVersion"),
             )
 
     def _revision(self, bucket: bytes | None, meta: dict[bytes, bytes]) -> int:
@@ -261,6 +263,10 @@ def _end_of_key(page: bytes, at: int) -> int:
 
 def _number(meta: dict[bytes, bytes], key: bytes) -> int:
     return int.from_bytes(meta.get(key, b""), "big")
+
+
+def _text(bucket: dict[bytes, bytes], key: bytes) -> str | None:
+    return bucket[key].decode() if key in bucket else None
 
 
 def _member(key: bytes, value: bytes) -> MemberEntry:

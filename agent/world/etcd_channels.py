@@ -99,6 +99,7 @@ class Link:
         self.hash_kv: Method[Any, Any] = Method("HashKV", maintenance.HashKV)
         self.compact: Method[Any, Any] = Method("Compact", kv.Compact)
         self.defragment: Method[Any, Any] = Method("Defragment", maintenance.Defragment)
+        self.authenticate = self._own("Auth/Authenticate", etcdrpc.AuthenticateRequest, etcdrpc.AuthenticateResponse)
         # ours, for what its messages leave out
         self.status = self._own("Maintenance/Status", wire.StatusRequest, wire.StatusResponse)
         self.member_list = self._own("Cluster/MemberList", wire.MemberListRequest, wire.MemberListResponse)

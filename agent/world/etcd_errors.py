@@ -39,9 +39,18 @@ AUTHENTICATION = (
     "etcdserver: permission denied",
     "etcdserver: invalid auth token",
     "etcdserver: authentication failed",
+    "etcdserver: revision of auth store is old",
     "auth: ",  # HashKV and its like answer in the words of etcd's innards
 )
 """etcd's authentication is on and does not know us: our certificate's name has no user with the root role."""
+
+UNKNOWN_TO_ETCD = (
+    "user name is empty",
+    "invalid auth token",
+    "revision of auth store is old",
+    "revision in header is old",
+)
+"""It does not know who asks; not that whoever asks may not."""
 
 OUR_SIDE = (
     "CERTIFICATE_VERIFY_FAILED",  # another authority, or an expired server certificate
@@ -112,6 +121,11 @@ def _closed_before_a_word(details: str) -> bool:
     "Socket closed" on a connection that had worked is a server that ended.
     """
     return details.startswith("failed to connect to all addresses") and details.endswith("Socket closed")
+
+
+def wants_an_identity(details: str) -> bool:
+    """Whether the same call may do with a token, or with a newer one. It has done nothing."""
+    return details.startswith(AUTHENTICATION) and details.endswith(UNKNOWN_TO_ETCD)
 
 
 def trouble(doing: str, code: grpc.StatusCode, details: str) -> Unavailable | Refused:

@@ -14,6 +14,7 @@ from time import perf_counter
 
 from agent.model.faults import Unavailable
 from agent.model.known import Ignorance
+from agent.world.etcd_auth import Metadata
 from agent.world.etcd_channels import Link
 from agent.world.etcd_library import etcdrpc, grpc
 
@@ -21,9 +22,9 @@ LOOKS = 10
 """How often in one patience the watcher looks: it ends a stream at most a tenth too late."""
 
 
-def pieces(link: Link, patience: timedelta) -> Iterator[bytes]:
+def pieces(link: Link, patience: timedelta, metadata: Metadata = ()) -> Iterator[bytes]:
     """Raises gRPC's errors as they are; Unavailable(TIMEOUT) for a stream that stood still."""
-    call = link.snapshot.call(etcdrpc.SnapshotRequest())
+    call = link.snapshot.call(etcdrpc.SnapshotRequest(), metadata=metadata)
     watcher = _Watcher(call, patience.total_seconds())
     try:
         while True:

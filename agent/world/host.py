@@ -15,8 +15,9 @@ from agent.model.faults import Refused, Unavailable
 from agent.model.ids import Nonce
 from agent.model.known import Ignorance
 from agent.model.members import Damaged, Survey
-from agent.world import durable
+from agent.world import durable, etcd_bolt
 from agent.world.disk import DataRoot
+from agent.world.etcd_damage import Damage
 from agent.world.etcd_launch import EtcdSettings, etcd_environment
 from agent.world.etcd_restore import can_bump_revisions, restore_tool
 from agent.world.etcd_survey import SegmentMemory, survey
@@ -62,6 +63,14 @@ class InstanceHost:
 
     def survey(self) -> Survey | Damaged:
         return survey(self._disk.data, self._segments)
+
+    def data_version(self) -> str | None:
+        path = self._disk.data / "member" / "snap" / "db"
+        try:
+            with durable.refusing(f"reading {path}"):
+                return etcd_bolt.read(path).cluster_version if path.exists() else None
+        except Damage as damage:
+            raise Refused(f"{path}: {damage}", Ignorance.MALFORMED) from damage
 
     def obstacle(self) -> Obstacle | None:
         etcd = self._settings

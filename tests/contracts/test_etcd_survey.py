@@ -382,3 +382,13 @@ def test_the_database_alone_is_what_etcd_serves(stopped: Path) -> None:
     assert contents.revision == 301
     assert [each.name for each in contents.members] == ["m1"]
     assert contents.removed == frozenset()
+
+
+def test_the_database_tells_the_clusters_version_once_the_leader_has_determined_it(
+    version: EtcdVersion, tmp_path: Path
+) -> None:
+    """3.0 is what it writes first, and what an etcd that is ended within seconds leaves behind."""
+    with running(version.etcd, tmp_path, 1) as cluster:
+        database = data_of(cluster.servers[0]) / "member" / "snap" / "db"
+        minor = ".".join(map(str, version.number[:2]))
+        wait_until(lambda: etcd_bolt.read(database).cluster_version == f"{minor}.0", 20, "no version in the database")

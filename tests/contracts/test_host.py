@@ -489,6 +489,15 @@ def test_the_restore_tool_is_asked_once_and_again_after_an_upgrade(host: Host, b
 def test_a_host_without_data_has_nothing_to_survey(host: Host) -> None:
     with pytest.raises(Unavailable):
         host.survey()
+    assert host.data_version() is None
+
+
+def test_a_database_that_makes_no_sense_tells_no_version(host: Host, root: Path) -> None:
+    database = root / "data" / "member" / "snap" / "db"
+    database.parent.mkdir(parents=True)
+    database.write_bytes(b"no database" * 1000)
+    with pytest.raises(Refused):
+        host.data_version()
 
 
 # ---- what etcd leaves behind ---------------------------------------------------------------------------------------

@@ -198,7 +198,7 @@ def entry(name: InstanceId, *, is_learner: bool = False) -> MemberEntry:
 
 def nothing(name: InstanceId, **changes: Any) -> Report:
     """What an agent with an empty disk reports of a generation that has been leaderless for a minute."""
-    report = Report(name, peer(name), "boot-1", Holding.NONE, leaderless_since=A_MINUTE_AGO)
+    report = Report(name, peer(name), "boot-1", Holding.NONE, leaderless_since=A_MINUTE_AGO, etcd_version="3.5.30")
     return replace(report, **changes)
 
 

@@ -21,6 +21,7 @@ from agent.model.actions import (
     StampIdentity,
     Wait,
 )
+from agent.model.cluster import Answers
 from agent.model.disk import BROKEN, Data, Disk, EtcdRunning, Obstacle, ObstacleKind, Stage
 from agent.model.fleet import Transition
 from agent.model.known import Unknown
@@ -205,13 +206,17 @@ class TestWhatAnyEtcdWouldMeet:
         assert "what was found" in example.carried_out.because
 
     def test_so_is_an_etcd_that_is_older_than_the_others(self) -> None:
-        newer = answers(A, C)
-        newer = replace(newer, of={**newer.of, MEMBERS[A]: replace(status(A), version="3.6.1")})
+        newer = Answers({MEMBERS[each]: replace(status(each), version="3.6.1") for each in (A, C)})
         example = a_broken_member(lives=LOOP, damaged=False).seeing(answers=newer)
         assert isinstance(example.action, CallHuman)
         assert "3.6.1" in example.carried_out.because
         assert example.seeing(etcd_version="3.6.0").action == REMOVE_B
         assert example.seeing(etcd_version=TIMEOUT).action == REMOVE_B
+
+    def test_but_not_while_only_some_of_them_are_newer(self) -> None:
+        """A cluster that is being upgraded takes both."""
+        mixed = Answers({**answers(A, C).of, MEMBERS[A]: replace(status(A), version="3.6.1")})
+        assert a_broken_member(lives=LOOP, damaged=False).seeing(answers=mixed).action == REMOVE_B
 
     def test_it_is_started_again_all_the_same(self) -> None:
         example = a_broken_member(lives=LOOP).seeing(obstacle=FAILS)

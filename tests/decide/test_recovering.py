@@ -332,10 +332,13 @@ class TestTheNewestSnapshot:
         action = with_nobody_left().seeing(manifest=newer, snapshots=(older, a_snapshot())).action
         assert isinstance(action, CallHuman)
         assert "3.6.4" in action.hint
-        assert task_of(with_nobody_left().seeing(manifest=newer, etcd_version="3.6.0")) == FetchSeed(newer)
+        said = fresh(*(nothing(each, etcd_version="3.6.0") for each in (D, E)))
+        upgraded = with_nobody_left().seeing(manifest=newer, etcd_version="3.6.0", reports=said)
+        assert task_of(upgraded) == FetchSeed(newer)
 
     def test_while_etcds_version_is_unknown_nobody_can_tell(self) -> None:
-        assert waiting(with_nobody_left().seeing(etcd_version=TIMEOUT), Blocker.IGNORANCE, "version")
+        unknown = with_nobody_left().seeing(etcd_version=TIMEOUT).remembering(etcd_version="3.5.30")
+        assert waiting(unknown, Blocker.IGNORANCE, "version")
 
 
 class TestNothingToRestoreFrom:
@@ -388,6 +391,30 @@ class TestTheRecord:
             found = next_of(example).seed
             assert found is not None
             assert found.bump_revision == 0
+
+    def test_nor_where_another_founders_tool_cannot(self) -> None:
+        """They are being upgraded: all have to restore the same bytes in the same way."""
+        older = manifest(etcd_version="3.4.23")
+        mixed = fresh(nothing(D), nothing(E, etcd_version="3.4.23"))
+        record = next_of(self.ready.seeing(reports=mixed, manifest=older))
+        assert record.seed is not None
+        assert record.seed.bump_revision == 0
+        assert set(record.founders) == {D, E}
+        gone = (*fresh(nothing(D), nothing(E)), *fresh(nothing(A, etcd_version="3.4.23"), age_seconds=600))
+        record = next_of(self.ready.seeing(reports=gone, manifest=older))
+        assert record.seed is not None
+        assert record.seed.bump_revision > 0
+
+    def test_who_cannot_read_the_seed_is_no_founder(self) -> None:
+        """Its etcd is older than the one that took the snapshot: it would wait for a human, and hold up the quorum."""
+        mixed = self.ready.seeing(reports=fresh(nothing(D), nothing(E, etcd_version="3.4.23")))
+        record = next_of(mixed)
+        assert set(record.founders) == {D}
+        both = replace(record, founders={each: peer(each) for each in (D, E)})
+        assert mixed.objections_to(CreateGeneration(record)) == ()
+        assert mixed.objections_to(CreateGeneration(both)) == ("every founder can read its source is not so",)
+        untold = self.ready.seeing(reports=fresh(nothing(D), nothing(E, etcd_version="")))
+        assert set(next_of(untold).founders) == {D, E}
 
     def test_without_the_restore_tool_a_human_is_called(self) -> None:
         missing = Unknown(Ignorance.OURS, "there is no etcdutl beside etcd")

@@ -164,6 +164,7 @@ class Keys:
 
     lab: Lab
     folder: Path
+    name: str = "server"  # the certificates' common name, by which etcd knows whoever shows them
 
     @classmethod
     def settings(cls, folder: Path) -> dict[str, dict[str, str]]:
@@ -180,7 +181,7 @@ class Keys:
         machines = (f"127.{block}.{zone}.{number}" for zone in (1, 2, 3) for number in range(10, 20))
         addresses = ("127.0.0.1", *machines)
         good = Authority(self.folder, "good")
-        pair = good.issue("server", addresses)
+        pair = good.issue(self.name, addresses)
         for prefix in ("", "peer-", "kept-"):
             self._put(good.cert, f"{prefix}ca.pem")
             self._put(pair.cert, f"{prefix}here.pem")

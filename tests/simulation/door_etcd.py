@@ -62,7 +62,7 @@ class SimEtcd(Door):
         return MemberStatus(
             member_id=data.member,
             cluster_id=data.lineage.cluster_id,
-            version="3.5.30",
+            version=machine.runs,
             leader=None if leader is None or leader.data is None else leader.data.member,
             raft_term=data.lineage.term,
             committed_index=data.committed.index,

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from agent.model import versions
 from agent.model.actions import Launch
 from agent.model.disk import BROKEN, Disk, EtcdProcess, EtcdRunning, EtcdStopped, Identity, Obstacle
 from agent.model.faults import Refused, Unavailable
@@ -47,7 +48,14 @@ class SimHost(Door):
         return Disk(machine.identity, data, seeds, restored, tuple(machine.broken_at))
 
     def etcd_version(self) -> str:
-        return "3.5.30"
+        return self.machine.etcd
+
+    def data_version(self) -> str | None:
+        self.read()
+        data = self.machine.data
+        if data is None or data.version == (0, 0):
+            return None
+        return f"{data.version[0]}.{data.version[1]}.0"
 
     def stamp(self, identity: Identity, prepare: bool) -> None:
         def effect() -> None:
@@ -87,7 +95,7 @@ class SimHost(Door):
 
     def can_bump_revisions(self) -> bool:
         self.read()
-        return True
+        return versions.can_bump_revisions(self.machine.etcd)
 
     def put_in_place(self, nonce: Nonce) -> None:
         def effect() -> None:
@@ -262,7 +270,7 @@ class SimWorkshop(Door):
             origin=origin,
             instance=self.agent.name,
             agent="0",
-            etcd_version="3.5.30",
+            etcd_version=self.machine.etcd,
             size_bytes=1,
             sha256=sha256,
             stored_bytes=1,

@@ -67,6 +67,7 @@ class Lineage:
     superseded_at: int | None = None  # how many writes it had when a newer generation was written
     alarms: set[Alarm] = field(default_factory=set)
     term: int = 1
+    version: tuple[int, int] = (0, 0)  # of the cluster: the lowest that all its members have run at one time
 
     def __post_init__(self) -> None:
         self.committed = self.first  # the last entry that any leader has committed
@@ -95,6 +96,7 @@ class DataDir:
     term: int = 0  # of its leadership
     damaged: str = ""  # why etcd cannot run on it
     unfit: bool = False  # it cannot, whatever its files look like
+    version: tuple[int, int] = (0, 0)  # the cluster's, as this member was told; (0, 0): not yet
 
     @property
     def members(self) -> Members:

@@ -57,6 +57,8 @@ class Machine:
     obstacle: Obstacle | None = None  # no etcd runs here, whatever its data is
     issued: Issued | None = None  # its certificates
     # ---- etcd
+    etcd: str = "3.5.30"  # which one is installed
+    runs: str = ""  # which one was started last
     running: bool = False
     frozen: bool = False  # SIGSTOP: it runs, and does nothing
     blocked: bool = False  # it is being defragmented: it beats, and answers nobody

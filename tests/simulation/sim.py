@@ -18,14 +18,14 @@ from heapq import heappop, heappush
 
 from agent.model.actions import Launch
 from agent.model.certificates import Authorities
-from agent.model.cluster import Alarm, Member, voter_target
+from agent.model.cluster import Alarm, Member, minor_of, voter_target
 from agent.model.dns import DnsNames, RecordSet, RecordType
 from agent.model.faults import Refused
 from agent.model.fleet import Group, InstanceState
 from agent.model.generation import FIRST, Cause, Exclusion, GenerationRecord
 from agent.model.hold import Hold, released
 from agent.model.ids import ClusterId, GenerationNumber, InstanceId, MemberId, Nonce, PeerUrl
-from agent.model.snapshot import BAD, DATA, MANIFEST, SnapshotName
+from agent.model.snapshot import BAD, DATA, MANIFEST, Manifest, SnapshotName
 from agent.model.spot import SpotAction, SpotNotice
 from agent.model.work import RestoreSeed, Working
 from tests.simulation.agents import Agent
@@ -60,6 +60,7 @@ class Sim:
         replace_unhealthy: bool = False,
         protect_voters: bool = False,
         names: DnsNames | None = None,
+        image: str = "3.5.30",
         certified: bool = False,
         target_groups: tuple[str, ...] = (),
     ) -> None:
@@ -67,6 +68,7 @@ class Sim:
         self.interleave = interleave
         self.replace_unhealthy = replace_unhealthy
         self.protect_voters = protect_voters
+        self.image = image  # the etcd of whatever is launched
         self.names, self.zone = names, dict[tuple[str, RecordType], RecordSet]()
         self.certified = certified
         self.authorities: Authorities | None = None  # as Parameter Store has them
@@ -107,7 +109,7 @@ class Sim:
         serial = len(self.machines) + 1
         name = InstanceId(f"i-{serial:04d}")
         zone, group = f"z{(serial - 1) % 3}", f"g{(serial - 1) % self.group_count}"
-        self.machines[name] = Machine(name, ip or f"10.0.0.{serial}", zone, group, self.now)
+        self.machines[name] = Machine(name, ip or f"10.0.0.{serial}", zone, group, self.now, etcd=self.image)
         self._new_agent(name, after)
         self.tell(f"{name} is launched at {self.machines[name].ip}")
         return name
@@ -352,6 +354,10 @@ class Sim:
             if content is not None and whole and name.bad_key not in self.objects:
                 yield name, content
 
+    def newest_manifest(self) -> Manifest:
+        name, _ = max(self.sound_snapshots(), key=lambda each: each[0])
+        return Manifest.from_json(self.objects[name.manifest_key][0])
+
     # ---- etcd
 
     def serving(self, lineage: Lineage) -> dict[MemberId, Machine]:
@@ -379,11 +385,39 @@ class Sim:
         if machine.data.damaged or machine.data.unfit or machine.obstacle is not None:
             machine.exit_code = 2
             return
+        if not self._fits(machine, machine.data):
+            machine.exit_code = 1
+            return
         self.promises.at_start(machine)
+        machine.runs = machine.etcd
         if machine.issued is not None:
             machine.trusts = frozenset(machine.issued.authorities.trusted)
         machine.data.leads, machine.data.applied = False, machine.data.committed
         machine.running, machine.answers, machine.launched_as = True, False, launch.name
+
+    def _fits(self, machine: Machine, data: DataDir) -> bool:
+        """etcd: "cluster cannot be downgraded"; and a newer one reads one minor version back."""
+        installed = minor_of(machine.etcd)
+        assert installed is not None
+        known = max(data.version, data.lineage.version if data.appended is None else (0, 0))
+        if installed < known:
+            self.tell(f"{machine.id} starts an etcd that is too old")
+            return False
+        if known != (0, 0) and installed > (known[0], known[1] + 1):
+            raise Broken(f"{machine.id} skips a minor version of etcd")
+        return True
+
+    def _determine_versions(self) -> None:
+        """As a leader does: the lowest of all members', where all of them run; whoever runs is told."""
+        for lineage in self.lineages.values():
+            serving = self.serving(lineage)
+            if self.leader(lineage) is None or set(serving) != set(lineage.members):
+                continue
+            minors = [minor_of(each.runs) for each in serving.values()]
+            lineage.version = max(lineage.version, min(each for each in minors if each is not None))
+            for each in serving.values():
+                if each.data is not None:
+                    each.data.version = lineage.version
 
     def _born(self, data: DataDir) -> DataDir:
         if data.member in self.born:
@@ -456,6 +490,7 @@ class Sim:
             up = machine.speaks and machine.reachable
             machine.steady_since = (machine.steady_since or self.now) if up else None
         self.raft.pass_time()
+        self._determine_versions()
         self.promises.nothing_is_rewritten()
         if self.certified:
             self.promises.they_believe_each_other()

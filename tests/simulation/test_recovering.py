@@ -135,6 +135,7 @@ def test_no_replacement_ever_comes_and_the_survivor_goes_on_alone(begin: Begin, 
     sim = whole(begin, seed)
     lose(sim, *sim.live()[1:])
     sim.run_until(lambda: sim.formed(2), within=RECOVERY)
+    sim.run(1)  # until a client has written to it
     assert sim.voters() == sim.live()
     replace_the_lost(sim)
     recovers(sim)

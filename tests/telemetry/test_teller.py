@@ -275,3 +275,18 @@ def test_a_quorum_that_answers_somebody_else_makes_nobody_ready(teller: Teller) 
 def test_who_leaves_is_not_ready_from_the_first_round(teller: Teller) -> None:
     leaving = examples.a_healthy_three(examples.B).seeing(lifecycle_target="Terminated")
     assert not ready(teller, leaving.remembering(leaving_since=NOW))
+
+
+def test_an_etcd_that_should_not_run_is_a_line_once_for_each_version(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    teller = Teller(POLICY, metrics)
+    with caplog.at_level(logging.INFO):
+        for version in ("3.5.16", THROTTLED, "3.5.16", "3.4.23", "3.5.30"):
+            teller.tell(round_of(replace(HEALTHY, etcd_version=version)))
+            if version == "3.5.16":
+                assert value(metrics, "etcd_version_advice", why="lost-promotions") == 1
+    lines = [each for each in caplog.records if each.message == "another etcd should run"]
+    assert [each.levelname for each in lines] == ["WARNING", "WARNING"]
+    assert value(metrics, "etcd_version_advice", why="lost-promotions") == 0
+    assert value(metrics, "etcd_version_advice", why="end-of-life") == 0

@@ -11,6 +11,7 @@ from tests.mutants.catalogue.living import LIVING
 from tests.mutants.catalogue.proof import PROOF
 from tests.mutants.catalogue.removing import REMOVING
 from tests.mutants.catalogue.succession import SUCCESSION
+from tests.mutants.catalogue.upgrading import UPGRADING
 from tests.mutants.catalogue.upkeep import UPKEEP
 from tests.mutants.catalogue.ways import WAYS
 
@@ -26,4 +27,5 @@ MUTANTS = (
     *UPKEEP,
     *WAYS,
     *CERTIFYING,
+    *UPGRADING,
 )
