@@ -30,7 +30,7 @@ from agent.model.round import Round
 from agent.settings import Settings
 from agent.telemetry import describe
 from agent.telemetry.recovery import judge, report_line, verdict
-from agent.wiring import Wired, wire
+from agent.wiring import Wired, server_tls_of, wire
 
 TIMEOUT_SECONDS = 5.0
 A_DAY = timedelta(days=1)
@@ -139,7 +139,7 @@ def _leaderless_since(o: Observation) -> datetime:
 def show_status(args: argparse.Namespace) -> int:
     """What the running agent last saw and decided."""
     settings = load_settings(args)
-    seen = _ask_the_agent(settings)
+    seen = ask_the_agent(settings)
     if args.json:
         print(json.dumps(seen, indent=2))
         return 0
@@ -173,12 +173,17 @@ def _is_unknown(value: Any) -> bool:
     return isinstance(value, dict) and "unknown" in value
 
 
-def _ask_the_agent(settings: Settings) -> dict[str, Any]:
+def ask_the_agent(settings: Settings) -> dict[str, Any]:
+    """What it last saw and decided. Unavailable where none answers as an agent does."""
     listen = settings.http.listen
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{listen.port}/status"
+    files = server_tls_of(settings) if settings.http.tls else None
+    url = f"{'http' if files is None else 'https'}://{f'[{host}]' if ':' in host else host}:{listen.port}/status"
+    # by its authority alone: a certificate of yours need not name loopback
+    trust: dict[str, Any] = {} if files is None else {"ca_certs": str(files.ca), "assert_hostname": False}
     try:
-        answer = urllib3.request("GET", url, timeout=TIMEOUT_SECONDS, retries=False)
+        pool = urllib3.PoolManager(**trust)
+        answer = pool.request("GET", url, timeout=TIMEOUT_SECONDS, retries=False)
         found: dict[str, Any] = answer.json()
     except (urllib3.exceptions.HTTPError, ValueError) as error:
         hint = "is it running? `systemctl status etcd-asg-agent` and `journalctl -u etcd-asg-agent` tell"
@@ -189,7 +194,7 @@ def _ask_the_agent(settings: Settings) -> dict[str, Any]:
 def refuse_beside_a_busy_agent(settings: Settings) -> None:
     """The agent on this instance works in the same scratch folder: one task at a time. No agent, no trouble."""
     with suppress(Unavailable):
-        refuse_if_busy(_ask_the_agent(settings))
+        refuse_if_busy(ask_the_agent(settings))
 
 
 def refuse_if_busy(seen: Mapping[str, Any]) -> None:

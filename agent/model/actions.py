@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agent.model.certificates import Authorities
 from agent.model.cluster import Alarm
 from agent.model.disk import Identity
 from agent.model.dns import RecordSet
@@ -33,6 +34,7 @@ class Blocker(StrEnum):
     LEAVING = "leaving"  # the instance is being terminated: it joins nothing any more
     HOLD = "hold"  # the operator to release the cluster
     MAINTENANCE = "maintenance"  # every member to be well, before one of them is blocked
+    CERTIFICATES = "certificates"  # certificates for this instance, without which no etcd is started
 
 
 class Reason(StrEnum):
@@ -58,6 +60,7 @@ class Reason(StrEnum):
     DISK_FAILS = "disk-fails"  # or is read-only
     PORT_TAKEN = "port-taken"  # one of etcd's
     WRONG_ETCD = "wrong-etcd"  # none, or an older one than the data needs
+    NO_AUTHORITY = "no-authority"  # tls.mode = "ca", and none in Parameter Store although the cluster was founded
     UNFIT_INSTANCE = "unfit-instance"  # no member lives here for long
 
 
@@ -267,6 +270,23 @@ class Compact:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class CreateAuthority:
+    """Make the cluster's first certificate authority, if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssueCertificates:
+    """Make new keys for this instance, have their certificates signed, and put them in the old ones' place."""
+
+    authorities: Authorities
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadEtcd:
+    """Stop etcd so that it starts again in place: it reads whom to trust only then."""
+
+
 Idle = Rest | Wait | CallHuman
 Action = (
     Idle
@@ -294,6 +314,9 @@ Action = (
     | AskToBeReplaced
     | ProtectFromScaleIn
     | PublishRecords
+    | CreateAuthority
+    | IssueCertificates
+    | ReloadEtcd
 )
 
 MembershipChange = AddLearner | PromoteMember | RemoveMember | UpdatePeerUrl

@@ -36,6 +36,11 @@ SPOT_ACTIONS = tuple(each.value for each in SpotAction)
 DRILL_RESULTS = tuple(each.value for each in DrillResult)
 REASONS = tuple(each.value for each in Reason)
 CAUSES = ("first", "quorum-lost", "operator")
+CERTIFIED = {
+    "certificate_expiry_timestamp_seconds": 'When this instance\'s certificates end, in Unix time; of tls.mode = "ca".',
+    "authority_expiry_timestamp_seconds": "When the first of the authorities that are trusted ends, in Unix time.",
+    "etcd_reload_due": "1 while this etcd trusts others than Parameter Store says, and is to restart, else 0.",
+}
 OTHER = "other"
 """The label of a value that nobody announced: a bug in the caller, but no reason for unbounded series."""
 
@@ -55,7 +60,9 @@ class Newest:
 class Metrics:
     """Counts what happens. Each method is cheap, keeps nothing but numbers and may be called from any thread."""
 
-    def __init__(self, *, version: str, rules: Collection[str], blockers: Collection[str]) -> None:
+    def __init__(  # noqa: PLR0915  # a list
+        self, *, version: str, rules: Collection[str], blockers: Collection[str]
+    ) -> None:
         """`rules` and `blockers` are all the names there are: each has its series from the start, at zero."""
         # `_created` series double the size of a scrape, and nobody alerts on them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -111,6 +118,7 @@ class Metrics:
             "reason",
         )
         self._hold = gauge("hold", "1 while an operator holds the cluster or this instance, else 0.")
+        self._certified = {name: gauge(name, text) for name, text in CERTIFIED.items()}
         self._vetoes = counter("vetoes_total", "Decisions that the independent second look refused.")
         self._actions = counter("actions_total", "Changes to the world by what became of them.", "action", "outcome")
         self._unknown = counter(
@@ -160,6 +168,7 @@ class Metrics:
         """Alerts and rates need a series to be there before its first event."""
         self.observed()
         self.held(None)
+        self.certified(until=None, authority_until=None, reload_due=None)
         self.listed(newest=None, states=None)
         self.working(None)
         self.drilled(at=None, seconds=None, result=None)
@@ -280,6 +289,11 @@ class Metrics:
     def held(self, held: bool | None) -> None:
         """Whether an operator's pause is on. None: nobody here has been told."""
         self._hold.set(_known(held))
+
+    def certified(self, *, until: float | None, authority_until: float | None, reload_due: bool | None) -> None:
+        """Of this instance's own certificates, in Unix time. None: not known, or somebody else's business."""
+        for name, value in zip(CERTIFIED, (until, authority_until, reload_due), strict=True):
+            self._certified[name].set(_known(value))
 
     def vetoed(self) -> None:
         """The second look refused what the rules decided."""

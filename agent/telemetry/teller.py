@@ -12,6 +12,7 @@ from agent.decide.holding import hold_on
 from agent.decide.loss import Blocked, Lost, NotProven
 from agent.decide.snapshotting import newest_of
 from agent.model.actions import CallHuman, Decision, FileReport, Outcome, Rest, Wait
+from agent.model.certificates import Issued
 from agent.model.cluster import Membership, MemberStatus, quorum_of
 from agent.model.disk import Disk
 from agent.model.generation import FiledReport, GenerationRecord, Report
@@ -46,6 +47,9 @@ DOORS: Mapping[str, str] = {
     "spot": "imds",
     "rebalance": "imds",
     "dns": "route53",
+    "issued": "host",
+    "authorities": "ssm",
+    "trusting": "etcd",
 }
 """Behind which door each field of an Observation lies; the others lie in the bucket."""
 
@@ -187,6 +191,7 @@ class Teller:
             self._metrics.acted(type(action).__name__, played.result.outcome.value)
         self._gauges(o)
         self._count_snapshots(o, played.memory)
+        self._count_certificates(o, played.memory)
         self._metrics.looped(max(0.0, played.took.total_seconds()), (o.now + played.took).timestamp())
 
     def _gauges(self, o: Observation) -> None:
@@ -212,6 +217,14 @@ class Teller:
             zone=o.me.zone,
             member_id=str(identity.member_id) if identity and identity.member_id else "",
             cluster_id=str(identity.cluster_id) if identity and identity.cluster_id else "",
+        )
+
+    def _count_certificates(self, o: Observation, memory: Memory) -> None:
+        held = o.issued if isinstance(o.issued, Issued) else None
+        self._metrics.certified(
+            until=None if held is None else held.expires_at.timestamp(),
+            authority_until=None if held is None else held.authority_expires_at.timestamp(),
+            reload_due=None if held is None else memory.must_reload,
         )
 
     def _count_snapshots(self, o: Observation, memory: Memory) -> None:

@@ -91,7 +91,8 @@ class Patient:
     group: str
     instance: str
     precondition: Precondition | Unknown
-    zone_id: str = ""
+    parameters: str = ""
+    """The path of the certificate authorities; empty: there are none."""
 
 
 def trials(patient: Patient, scope: Scope) -> tuple[Trial, ...]:
@@ -213,6 +214,14 @@ def _ending_uploads(patient: Patient) -> Outcome:
     return Outcome.ALLOWED
 
 
+def _authority(patient: Patient) -> Outcome:
+    if not patient.parameters:
+        return Outcome.UNTRIED
+    asked = Asked("ssm", "GetParametersByPath", patient.parameters)
+    patient.aws.call(asked, Path=patient.parameters, Recursive=True, WithDecryption=False, MaxResults=1)
+    return Outcome.ALLOWED
+
+
 ATTEMPTS: Mapping[str, Callable[[Patient], Outcome | Unknown]] = {
     "SeeInstances": _instances,
     "SeeGroups": _groups,
@@ -227,9 +236,11 @@ ATTEMPTS: Mapping[str, Callable[[Patient], Outcome | Unknown]] = {
     "FindUploads": _uploads,
     "EndUploads": _ending_uploads,
     "ProtectVoters": _protection,
+    "ReadAuthority": _authority,
 }
 """Those that are missing here are not tried: `hold.json` would hold the cluster, a deletion leaves a marker in a bucket
-with versions, health and names are the group's and the zone's for good, and KMS answers only to S3.
+with versions, health and names are the group's and the zone's for good, an authority is written once, and KMS answers
+only to S3 and SSM.
 """
 
 
