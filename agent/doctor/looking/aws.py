@@ -239,8 +239,8 @@ ATTEMPTS: Mapping[str, Callable[[Patient], Outcome | Unknown]] = {
     "ReadAuthority": _authority,
 }
 """Those that are missing here are not tried: `hold.json` would hold the cluster, a deletion leaves a marker in a bucket
-with versions, health and names are the group's and the zone's for good, an authority is written once, and KMS answers only to S3
-and SSM.
+with versions, health and names are the group's and the zone's for good, an authority is written once, and KMS answers
+only to S3 and SSM.
 """
 
 
