@@ -82,7 +82,8 @@ def of(desired: int) -> DiscoverySeen:
         (replace(SEEN, peers={"i-00000002": Reached.SILENT}), {"peers": Level.WARNING}),
         (of(1), {"capacity": Level.WARNING}),
         (of(2), {"capacity": Level.WARNING}),
-        (of(4), {"capacity": Level.WARNING}),
+        (of(4), {}),
+        (of(0), {}),
         (of(5), {}),
     ],
 )  # fmt: skip
