@@ -174,6 +174,12 @@ def test_a_bucket_that_would_lose_what_decides(lab: Lab, instance: Instance) -> 
     assert (levels["bucket-versioning"], levels["bucket-public-access"]) == ("warning", "warning")
 
 
+def test_a_bucket_that_is_not_there(instance: Instance) -> None:
+    found = doctor(instance, "--set", "storage.bucket=no-such-bucket", code=1, env=AS_ADMINISTRATOR)
+    assert not_well(found)["bucket"] == "failure"
+    assert "there is no such bucket" in found["bucket"]["found"]
+
+
 def test_a_store_that_ignores_preconditions(lab: Lab, instance: Instance) -> None:
     lab.change(honours_preconditions=False)
     since = lab.last_call()
@@ -227,14 +233,14 @@ def test_tags_that_find_somebody_else(instance: Instance) -> None:
 
 
 def test_imds_that_fails(lab: Lab, instance: Instance) -> None:
-    """Its role's keys come from there, too: what AWS says is unknown then, and not said to be wrong."""
+    """Its role's keys come from there, too."""
     lab.imds_fault(instance.id, "error")
     try:
         found = doctor(instance, code=1)
     finally:
         lab.imds_fault(instance.id, None)
     assert not_well(found)["imds"] == "failure"
-    assert found["bucket-lifecycle"]["level"] == "unknown"
+    assert "permissions" not in found, "nothing is said to be allowed"
 
 
 # ---- TLS ------------------------------------------------------------------------------------------------------------
