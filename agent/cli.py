@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(commands)
     _add_iam(commands)
     _add_tls(commands)
+    _add_doctor(commands)
     _add_lab(commands)
     return parser
 
@@ -128,6 +129,12 @@ def _add_tls(commands: Commands) -> None:
     from agent import tls_cli
 
     tls_cli.add_parser(commands)
+
+
+def _add_doctor(commands: Commands) -> None:
+    from agent import doctor_cli
+
+    doctor_cli.add_parser(commands)
 
 
 def _add_lab(commands: Commands) -> None:

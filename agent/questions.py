@@ -17,6 +17,7 @@ from agent.decide import Ask, decide, object_to
 from agent.decide.holding import hold_on
 from agent.decide.objections import veto
 from agent.loop import plan
+from agent.model.actions import Action, CallHuman
 from agent.model.cluster import Member, Membership, MemberStatus
 from agent.model.faults import Refused, Unavailable
 from agent.model.generation import GenerationRecord
@@ -58,8 +59,15 @@ def plan_lines(planned: Round, policy: Policy) -> Iterator[str]:
     judged = judge(planned, policy)
     recovery = None if judged is None else verdict(judged)
     yield from _reason_lines(planned.decided.because, recovery)
+    yield from _what_to_do(planned.decided.action)
     for objection in planned.objections:
         yield from _labelled("vetoed", [objection])
+
+
+def _what_to_do(action: Action) -> Iterator[str]:
+    entry = describe.runbook(action)
+    yield from _labelled("what to do", [action.hint] if isinstance(action, CallHuman) else [])
+    yield from _labelled("runbook", [] if entry is None else [entry])
 
 
 def _evidence_lines(o: Observation, name: str, value: Any) -> list[str]:
@@ -151,6 +159,7 @@ def status_lines(seen: Mapping[str, Any]) -> Iterator[str]:
     hint = (decision.get("details") or {}).get("hint")
     yield from _reason_lines(decision.get("because", "-"), recovery)
     yield from _labelled("what to do", [hint] if hint else [])
+    yield from _labelled("runbook", [decision["runbook"]] if decision.get("runbook") else [])
     if recovery and recovery.get("since"):
         yield from _labelled("no quorum since", [recovery["since"]])
     work = observation.get("work") or {}

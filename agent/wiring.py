@@ -253,11 +253,16 @@ def server_tls_of(settings: Settings) -> ServerTls | None:
     return ServerTls(*given) if tls.mode == "files" and len(given) == len(files) else None
 
 
+def supervisor(settings: Settings, clock: SystemClock) -> Supervisor:
+    """Who runs etcd here."""
+    etcd = settings.etcd
+    if etcd.supervisor == "process":
+        return ProcessSupervisor(etcd.binary, etcd.data_root, etcd.data_root / "etcd.log", clock)
+    return SystemdSupervisor(etcd.data_root, clock, etcd.binary)
+
+
 def _host(settings: Settings, me: Me, disk: DataRoot, clock: SystemClock) -> InstanceHost:
     etcd = settings.etcd
-    supervisor: Supervisor = SystemdSupervisor(etcd.data_root, clock, etcd.binary)
-    if etcd.supervisor == "process":
-        supervisor = ProcessSupervisor(etcd.binary, etcd.data_root, etcd.data_root / "etcd.log", clock)
     launched_with = EtcdSettings(
         data_dir=disk.data,
         private_ip=me.private_ip,
@@ -271,7 +276,9 @@ def _host(settings: Settings, me: Me, disk: DataRoot, clock: SystemClock) -> Ins
         tls=server_tls_of(settings),
         extra=etcd.extra,
     )
-    return InstanceHost(disk, supervisor, etcd.binary, launched_with, settings.timing.etcd_stop_timeout)
+    return InstanceHost(
+        disk, supervisor(settings, clock), etcd.binary, launched_with, settings.timing.etcd_stop_timeout
+    )
 
 
 def _names(settings: Settings) -> DnsNames | None:

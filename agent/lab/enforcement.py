@@ -42,6 +42,7 @@ S3_ACTIONS = {
     "DeleteObjects": "DeleteObject",
     "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration",
     "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration",
+    "GetBucketEncryption": "GetEncryptionConfiguration",
 }
 CREATING = frozenset({"PutObject", "CompleteMultipartUpload", "CopyObject"})
 """What makes an object: the value of s3:ObjectCreationOperation is true for these, and false for the steps before."""

@@ -23,6 +23,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from agent.model.actions import Reason
 from agent.model.snapshot import DrillResult
 from agent.model.spot import SpotAction
 from agent.model.work import Task
@@ -33,6 +34,7 @@ SNAPSHOT_STATES = ("sound", "bad", "unfinished")
 TASKS = tuple(sorted(each.__name__ for each in get_args(Task)))
 SPOT_ACTIONS = tuple(each.value for each in SpotAction)
 DRILL_RESULTS = tuple(each.value for each in DrillResult)
+REASONS = tuple(each.value for each in Reason)
 CAUSES = ("first", "quorum-lost", "operator")
 CERTIFIED = {
     "certificate_expiry_timestamp_seconds": 'When this instance\'s certificates end, in Unix time; of tls.mode = "ca".',
@@ -75,8 +77,10 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"etcd_asg_agent_{name}", text, labels, registry=registry, buckets=buckets)
 
-        build = gauge("build_info", "1, with the versions of the agent and of Python as labels.", "version", "python")
-        build.labels(version, platform.python_version()).set(1)
+        gauge("build_info", "1, with the versions of the agent and of Python as labels.", "version", "python").labels(
+            version, platform.python_version()
+        ).set(1)
+        self._certified = {name: gauge(name, text) for name, text in CERTIFIED.items()}
         self._identity = gauge(
             "identity_info",
             "1, with who this agent and its member are as labels.",
@@ -108,8 +112,12 @@ class Metrics:
         self._needs_human = gauge(
             "needs_human", "1 while facts contradict each other and the agent has stopped acting: somebody has to look."
         )
+        self._reason = gauge(
+            "needs_human_reason",
+            "1 for what a human is called for, 0 for the rest: its entry in docs/operate.md.",
+            "reason",
+        )
         self._hold = gauge("hold", "1 while an operator holds the cluster or this instance, else 0.")
-        self._certified = {name: gauge(name, text) for name, text in CERTIFIED.items()}
         self._vetoes = counter("vetoes_total", "Decisions that the independent second look refused.")
         self._actions = counter("actions_total", "Changes to the world by what became of them.", "action", "outcome")
         self._unknown = counter(
@@ -175,6 +183,8 @@ class Metrics:
             self._decision.labels(rule)
         for reason in self._blockers:
             self._blocked.labels(reason)
+        for reason in REASONS:
+            self._reason.labels(reason)
 
     def identity(
         self, *, cluster: str, instance: str, zone: str = "", member_id: str = "", cluster_id: str = ""
@@ -218,9 +228,9 @@ class Metrics:
         self._unknown.labels(door, ignorance).inc()
 
     def decided(
-        self, rule: str, *, blocked: str | None = None, needs_human: bool = False, interlude: bool = False
+        self, rule: str, *, blocked: str | None = None, needs_human: str | None = None, interlude: bool = False
     ) -> None:
-        """The rule that spoke in this round; what is waited for, if anything; and whether a person is called.
+        """The rule that spoke in this round; what is waited for, if anything; and what a person is called for.
 
         An interlude is counted, and leaves standing what was said before it: an alert must not begin anew.
         """
@@ -233,7 +243,10 @@ class Metrics:
         reason = None if blocked is None else _bounded(blocked, self._blockers)
         for each in (*self._blockers, OTHER):
             self._blocked.labels(each).set(each == reason)
-        self._needs_human.set(needs_human)
+        self._needs_human.set(needs_human is not None)
+        called_for = None if needs_human is None else _bounded(needs_human, REASONS)
+        for each in (*REASONS, OTHER):
+            self._reason.labels(each).set(each == called_for)
 
     def listed(self, *, newest: Newest | None, states: Mapping[str, int] | None) -> None:
         """The snapshots by the last listing; `states` counts them by SNAPSHOT_STATES. None: nobody here ever listed."""

@@ -182,7 +182,7 @@ class Teller:
         self._metrics.decided(
             played.decision.rule,
             blocked=blocked,
-            needs_human=isinstance(action, CallHuman),
+            needs_human=action.reason.value if isinstance(action, CallHuman) else None,
             interlude=isinstance(action, FileReport),
         )
         if played.objections:
@@ -243,12 +243,20 @@ _MESSAGES = {Rest: "all is well", Wait: "waiting", CallHuman: "a human is needed
 
 
 def _kind(decision: Decision) -> str:
-    action = decision.action
-    return action.blocker if isinstance(action, Wait) else type(action).__name__
+    match decision.action:
+        case Wait(blocker=blocker):
+            return blocker
+        case CallHuman(reason=reason):
+            return reason
+        case action:
+            return type(action).__name__
 
 
 def _facts_of(decision: Decision, **more: object) -> dict[str, Any]:
     action = {"action": type(decision.action).__name__, **describe.decision(decision)["details"]}
+    entry = describe.runbook(decision.action)
+    if entry is not None:
+        more["runbook"] = entry
     return facts(rule=decision.rule, because=decision.because, **action, **more)
 
 

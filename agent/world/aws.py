@@ -66,6 +66,13 @@ METHODS = {
 }
 """Every AWS operation that `call` knows, and boto3's name of it."""
 
+DIAGNOSTICS = {
+    "GetBucketEncryption": "get_bucket_encryption",
+    "GetBucketVersioning": "get_bucket_versioning",
+    "GetPublicAccessBlock": "get_public_access_block",
+}
+"""What the doctor asks besides. No instance role has to allow it: an administrator's may."""
+
 BULK = (
     "CreateMultipartUpload",
     "UploadPart",
@@ -156,7 +163,7 @@ class Aws:
         self._on_call("s3", operation, result, perf_counter() - context.get(BEGAN, perf_counter()))
 
     def _answer(self, asked: Asked, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        method = getattr(self._client(asked.service), METHODS[asked.operation])
+        method = getattr(self._client(asked.service), (METHODS | DIAGNOSTICS)[asked.operation])
         if asked.operation.startswith(("Put", "Change", "Complete", "Record", "Set")):
             return _with_body(method(**parameters))
         return ONCE_MORE.copy()(lambda: _with_body(method(**parameters)))

@@ -79,7 +79,14 @@ WRONG_REGION = frozenset({"AuthorizationHeaderMalformed", "IllegalLocationConstr
 DENIED_FOR = re.compile(r"not authorized to perform: ((?:s3|kms):\w+)(?:.*?(arn:aws[\w-]*:(?:s3|kms):[^\s,\"]+))?")
 """AWS's "Access denied message examples" of S3: `User: … is not authorized to perform: ACTION on resource: "ARN" …`."""
 
-ABSENT = frozenset({"NoSuchKey", "NoSuchLifecycleConfiguration"})
+ABSENT = frozenset(
+    {
+        "NoSuchKey",
+        "NoSuchLifecycleConfiguration",
+        "NoSuchPublicAccessBlockConfiguration",
+        "ServerSideEncryptionConfigurationNotFoundError",
+    }
+)
 """S3's own words for "there is none". A 404 in any other words may come from something that is not S3."""
 
 
