@@ -139,7 +139,7 @@ def _leaderless_since(o: Observation) -> datetime:
 def show_status(args: argparse.Namespace) -> int:
     """What the running agent last saw and decided."""
     settings = load_settings(args)
-    seen = _ask_the_agent(settings)
+    seen = ask_the_agent(settings)
     if args.json:
         print(json.dumps(seen, indent=2))
         return 0
@@ -173,7 +173,8 @@ def _is_unknown(value: Any) -> bool:
     return isinstance(value, dict) and "unknown" in value
 
 
-def _ask_the_agent(settings: Settings) -> dict[str, Any]:
+def ask_the_agent(settings: Settings) -> dict[str, Any]:
+    """What it last saw and decided. Unavailable where none answers as an agent does."""
     listen = settings.http.listen
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
     files = server_tls_of(settings) if settings.http.tls else None
@@ -193,7 +194,7 @@ def _ask_the_agent(settings: Settings) -> dict[str, Any]:
 def refuse_beside_a_busy_agent(settings: Settings) -> None:
     """The agent on this instance works in the same scratch folder: one task at a time. No agent, no trouble."""
     with suppress(Unavailable):
-        refuse_if_busy(_ask_the_agent(settings))
+        refuse_if_busy(ask_the_agent(settings))
 
 
 def refuse_if_busy(seen: Mapping[str, Any]) -> None:

@@ -21,15 +21,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from agent.decide.situation import Situation, do, wait
-from agent.model.actions import (
-    Blocker,
-    CallHuman,
-    CreateAuthority,
-    Decision,
-    IssueCertificates,
-    Reason,
-    ReloadEtcd,
-)
+from agent.model.actions import Blocker, CallHuman, CreateAuthority, Decision, IssueCertificates, Reason, ReloadEtcd
 from agent.model.certificates import TRY_AGAIN, Authorities, Issued
 from agent.model.cluster import Member, Membership, MemberStatus
 from agent.model.known import NOT_ASKED, Unknown
@@ -68,7 +60,7 @@ def _without_an_authority(s: Situation, issued: Issued | None) -> Decision | Non
         return None if _tried_lately(s, issued) else do(CreateAuthority(), "no generation and no authority: the first")
     if issued is not None and not issued.is_nearly_over(s.o.now):
         return None  # nothing is wrong yet; the metrics tell when it would be
-    return do(CallHuman(GONE, Reason.AUTHORITY_MISSING), "there is no certificate authority in Parameter Store")
+    return do(CallHuman(GONE, Reason.NO_AUTHORITY), "there is no certificate authority in Parameter Store")
 
 
 def _why_issue(s: Situation, authorities: Authorities, issued: Issued | None) -> str | None:

@@ -6,13 +6,13 @@ Nothing heavy is imported for an image: what is wrong with a library is a findin
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.doctor.finding import Finding, unknown
-from agent.doctor.judging import installation, versions
+from agent.doctor.judging import installation
 from agent.doctor.looking import installation as looking
 from agent.doctor.looking.known import known
 from agent.model.disk import EtcdProcess, EtcdRunning
@@ -34,7 +34,7 @@ def of_an_image(settings: Settings, settings_file: Path, missing: Sequence[Probl
     data_root = settings.etcd.data_root
     yield from installation.settings_of_an_image(missing)
     seen = looking.installation(settings_file, data_root)
-    yield from _versions(settings)
+    yield from _versions(settings, seen)
     yield from installation.judge(seen, data_root, by_systemd=settings.etcd.supervisor == "systemd")
     yield from installation.empty_data_root(seen.data_root, data_root)
 
@@ -51,7 +51,7 @@ def of_an_instance(settings: Settings, settings_file: Path) -> Iterator[Finding]
     imds = known(lambda: metadata(settings, Silence()))
     me = imds if isinstance(imds, Unknown) else known(imds.me)
     etcd = known(supervisor(settings, clock).state)
-    yield from _versions(settings)
+    yield from _versions(settings, seen)
     yield from _installed(settings, seen)
     account = seen.account if settings.etcd.supervisor == "systemd" else None  # else: whoever started the agent
     yield from _disk(settings, account, etcd, me, clock)
@@ -60,9 +60,16 @@ def of_an_instance(settings: Settings, settings_file: Path) -> Iterator[Finding]
     yield from _clock_and_aws(settings, imds, me, clock)
 
 
-def _versions(settings: Settings) -> Iterator[Finding]:
+def _versions(settings: Settings, seen: installation.Installation) -> Iterator[Finding]:
+    if seen.broken_imports:
+        why = "not asked: the agent's libraries cannot be imported"
+        yield unknown("etcd-version", why, "etcd may be missing, or one that loses data", "mend the libraries first")
+        return
+    from agent.doctor.judging import versions
+    from agent.doctor.looking import versions as looking_at_versions
+
     wants_bump = settings.snapshots.bump_revision > 0
-    yield from versions.judge(looking.versions(settings.etcd.binary, wants_bump=wants_bump))
+    yield from versions.judge(looking_at_versions.versions(settings.etcd.binary, wants_bump=wants_bump))
 
 
 def _installed(settings: Settings, seen: installation.Installation) -> Iterator[Finding]:
@@ -110,11 +117,21 @@ def _ports(settings: Settings, etcd: EtcdProcess | Unknown, me: Me | Unknown) ->
             agent_port=listen.port,
             holders=holders,
             etcd=etcd,
-            agent=known(lambda: ports.instance_of_the_agent(host, listen.port)),
+            agent=known(lambda: _instance_of_the_agent(settings)),
             me=me if isinstance(me, Unknown) else me.instance,
             etcd_files=known(lambda: ports.files_of(etcd.pid)) if isinstance(etcd, EtcdRunning) else None,
         )
     )
+
+
+def _instance_of_the_agent(settings: Settings) -> str:
+    """On which instance the agent behind its port says it is; empty where no round has ended yet."""
+    from agent.questions import ask_the_agent
+
+    said = ask_the_agent(settings)
+    if "decision" not in said:
+        raise Refused("what answers there does not speak as an agent does", Ignorance.MALFORMED)
+    return str(said.get("instance") or "")
 
 
 def _address(me: Me | Unknown) -> str:
@@ -128,8 +145,26 @@ def _tls(
     from agent.doctor.judging import certificates as judging
     from agent.doctor.looking import certificates
 
-    pairs = certificates.pairs(settings.tls, _address(me))
+    pairs = certificates.pairs(_tls_files(settings), _address(me))
     yield from judging.judge(settings.tls.mode, pairs, account, clock.now())
+
+
+def _tls_files(settings: Settings) -> Mapping[str, tuple[Path | None, Path | None, Path | None]]:
+    tls = settings.tls
+    if tls.mode != "ca":
+        return {
+            "tls.cert with tls.key and tls.ca": (tls.cert, tls.key, tls.ca),
+            "tls.peer_cert with tls.peer_key and tls.peer_ca": (tls.peer_cert, tls.peer_key, tls.peer_ca),
+        }
+    from agent.world.certificates import server_tls
+
+    issued = server_tls(settings.etcd.data_root)
+    if not issued.cert.exists():
+        return {}
+    return {
+        str(issued.cert): (issued.cert, issued.key, issued.ca),
+        str(issued.peer_cert): (issued.peer_cert, issued.peer_key, issued.peer_ca),
+    }
 
 
 # ---- AWS ------------------------------------------------------------------------------------------------------------
@@ -176,5 +211,6 @@ def _aws(settings: Settings, region: str, imds: Imds | Unknown, me: Me | Unknown
     objects = Objects(aws, storage.bucket, storage.prefix, settings.cluster.name, storage.kms_key_id)
     rules = looking_at_aws.bucket(objects)
     yield from bucket.judge(rules)
-    patient = looking_at_aws.Patient(aws, objects, found.own_group, myself or "", rules.precondition)
-    yield from permissions.judge(looking_at_aws.trials(patient, scope_of(settings)))
+    scope = scope_of(settings)
+    patient = looking_at_aws.Patient(aws, objects, found.own_group, myself or "", rules.precondition, scope.parameters)
+    yield from permissions.judge(looking_at_aws.trials(patient, scope))

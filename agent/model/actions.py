@@ -61,6 +61,7 @@ class Reason(StrEnum):
     DISK_FAILS = "disk-fails"  # or is read-only
     PORT_TAKEN = "port-taken"  # one of etcd's
     WRONG_ETCD = "wrong-etcd"  # none, or an older one than the data needs
+    NO_AUTHORITY = "no-authority"  # tls.mode = "ca", and none in Parameter Store although the cluster was founded
     UNFIT_INSTANCE = "unfit-instance"  # no member lives here for long
 
 

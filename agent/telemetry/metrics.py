@@ -60,7 +60,9 @@ class Newest:
 class Metrics:
     """Counts what happens. Each method is cheap, keeps nothing but numbers and may be called from any thread."""
 
-    def __init__(self, *, version: str, rules: Collection[str], blockers: Collection[str]) -> None:
+    def __init__(  # noqa: PLR0915  # a list
+        self, *, version: str, rules: Collection[str], blockers: Collection[str]
+    ) -> None:
         """`rules` and `blockers` are all the names there are: each has its series from the start, at zero."""
         # `_created` series double the size of a scrape, and nobody alerts on them.
         disable_created_metrics()  # type: ignore[no-untyped-call]

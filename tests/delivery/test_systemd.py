@@ -339,10 +339,12 @@ def test_a_removal_leaves_etcd_and_the_data(machine: Booted, package: Path) -> N
     assert machine.show(AGENT, "UnitFileState") == "enabled"
 
 
-def test_the_operators_pages_are_typed(machine: Booted) -> None:
-    """docs/operate.md: the blocks that need systemd, each as it stands."""
+def test_the_operators_pages_are_typed(machine: Booted, lab: Lab, instance: Instance) -> None:
+    """docs/operate.md: the blocks that need systemd, each as it stands; AWS is where the unit's drop-in says."""
     typed = [block for block in all_blocks() if block.with_systemd]
     assert typed
+    aws = next(line for line in DROP_IN.splitlines() if line.startswith("Environment=")).removeprefix("Environment=")
+    aws = aws.format(region=REGION, endpoint=lab.endpoint, address=instance.address, port=IMDS_PORT)
     for block in typed:
-        machine.run("bash", "-euo", "pipefail", "-c", block.script)
+        machine.run("env", *aws.split(), "bash", "-euo", "pipefail", "-c", block.script)
         wait_until(lambda: serves(machine), 90, f"all is well after {block}")

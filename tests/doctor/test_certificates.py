@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from agent.doctor.judging.certificates import Pair, Shaken, judge
 from agent.doctor.judging.installation import Account, Entry
 from agent.doctor.looking.certificates import pairs, shake
 from agent.model.faults import Refused
-from agent.settings import Tls
 from tests.contracts.tls_material import Authority
 
 ADDRESS = "10.0.1.5"
@@ -52,18 +50,20 @@ def test_files_that_do_not_belong_together_are_refused(authority: Authority, tmp
 
 def test_both_pairs_of_the_settings_are_tried(authority: Authority, tmp_path: Path) -> None:
     good, bad = authority.issue("good", (ADDRESS,)), authority.issue("bad", ("10.0.1.6",))
-    tls = Tls("files", authority.cert, good.cert, good.key, authority.cert, bad.cert, bad.key)
-    found = {each.settings.split()[0]: each.shaken for each in pairs(tls, ADDRESS)}
-    clients, peers = found["tls.cert"], found["tls.peer_cert"]
+    files = {
+        "clients": (good.cert, good.key, authority.cert),
+        "peers": (bad.cert, bad.key, authority.cert),
+        "not named": (None, None, None),
+    }
+    clients, peers = (each.shaken for each in pairs(files, ADDRESS))
     assert isinstance(clients, Shaken)
     assert isinstance(peers, Shaken)
     assert (clients.refused == "", peers.refused == "") == (True, False)
-    assert pairs(Tls(), ADDRESS) == ()
 
-    gone = replace(tls, cert=tmp_path / "none.pem")
+    gone = {**files, "clients": (tmp_path / "none.pem", good.key, authority.cert)}
     said = list(judge("files", pairs(gone, ADDRESS), None, datetime.now(UTC)))
     assert [each.level for each in said if each.check == "tls"] == [Level.FAILURE, Level.FAILURE]
-    assert str(tmp_path / "none.pem") in said[0].found or "No such file" in said[0].found
+    assert "No such file" in said[0].found
 
 
 # ---- judged ---------------------------------------------------------------------------------------------------------

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from agent.cli import main
+from agent.doctor.looking.installation import LIBRARIES
 
-SHIPPED = Path(__file__).parents[2] / "systemd" / "config.toml"
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "systemd" / "config.toml"
 
 
 def image(tmp_path: Path, text: str, *more: str) -> int:
@@ -45,3 +50,28 @@ def test_people_are_told_in_lines(tmp_path: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert "FAILURE  data-root" in said
     assert f"{tmp_path}/data holds identity.json" in said
+
+
+def test_libraries_that_cannot_be_imported_are_a_finding_and_no_traceback(tmp_path: Path) -> None:
+    """As with a package for another Python: each of them is kept from being imported."""
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({[*LIBRARIES]!r})); from agent.cli import main; "
+    words = ["doctor", "--image", "--json", "--set", f"etcd.data_root={tmp_path}"]
+    command = [sys.executable, "-c", f"{blocked} sys.exit(main({words!r}))"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1, done.stderr
+    found = {each["check"]: each for each in json.loads(done.stdout)["findings"]}
+    assert found["libraries"]["level"] == "failure"
+    assert all(each in found["libraries"]["found"] for each in LIBRARIES)
+    assert found["etcd-version"]["level"] == "unknown"
+
+
+def test_every_check_is_in_the_docs() -> None:
+    """Scripts and runbooks go by their names."""
+    source = "".join(each.read_text() for each in (ROOT / "agent" / "doctor").rglob("*.py"))
+    named = set(re.findall(r'check(?:, \w+)? = "([a-z0-9-]+)"', source))
+    named |= set(re.findall(r'(?:ok|warning|failure|unknown)\(\s*"([a-z0-9-]+)"', source))
+    page = (ROOT / "docs" / "install.md").read_text()
+    listed = set(re.findall(r"`([a-z0-9-]+)`", page))
+    missing = {each for each in named if each not in listed and not each.startswith("bucket-")}
+    assert len(named) > 30
+    assert not missing

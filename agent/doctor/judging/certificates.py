@@ -39,10 +39,15 @@ class Pair:
 
 
 def judge(mode: str, pairs: Sequence[Pair], account: Account | None, now: datetime) -> Iterator[Finding]:
-    """`pairs` for clients and for peers, where tls.mode is `files`."""
+    """`pairs` for clients and for peers, unless tls.mode is `off`."""
     if mode == "off":
         told = "off: members and clients talk in the clear, and whoever reaches etcd's ports may read and write"
         yield ok("tls", told)
+    elif not pairs:
+        said = "a certificate that ends takes this instance out of the cluster"
+        yield unknown("tls", f'tls.mode is "{mode}", and no files are named', said, "look at the agent's metrics")
+    if mode == "ca" and not pairs:
+        yield ok("tls", "ca: none were issued yet; the agent has them issued before it starts etcd")
     for each in pairs:
         yield from _pair(each, now)
         yield from _key(each, account)

@@ -91,8 +91,8 @@ class Patient:
     group: str
     instance: str
     precondition: Precondition | Unknown
-    zone_id: str = ""
     parameters: str = ""
+    """The path of the certificate authorities; empty: there are none."""
 
 
 def trials(patient: Patient, scope: Scope) -> tuple[Trial, ...]:
@@ -216,9 +216,10 @@ def _ending_uploads(patient: Patient) -> Outcome:
 
 
 def _authority(patient: Patient) -> Outcome:
-    """Names alone: no key is decrypted."""
-    where = {"Path": patient.parameters, "Recursive": True, "WithDecryption": False, "MaxResults": 1}
-    patient.aws.call(Asked("ssm", "GetParametersByPath", patient.parameters), **where)
+    if not patient.parameters:
+        return Outcome.UNTRIED
+    asked = Asked("ssm", "GetParametersByPath", patient.parameters)
+    patient.aws.call(asked, Path=patient.parameters, Recursive=True, WithDecryption=False, MaxResults=1)
     return Outcome.ALLOWED
 
 
@@ -239,7 +240,7 @@ ATTEMPTS: Mapping[str, Callable[[Patient], Outcome | Unknown]] = {
     "ReadAuthority": _authority,
 }
 """Those that are missing here are not tried: `hold.json` would hold the cluster, a deletion leaves a marker in a bucket
-with versions, health and names are the group's and the zone's for good, an authority is made but once, and KMS answers
+with versions, health and names are the group's and the zone's for good, an authority is written once, and KMS answers
 only to S3 and SSM.
 """
 

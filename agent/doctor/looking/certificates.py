@@ -7,7 +7,9 @@ Nothing is sent anywhere, and no key leaves this process.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +18,22 @@ from agent.doctor.looking.installation import entry
 from agent.doctor.looking.known import known
 from agent.model.faults import Refused
 from agent.model.known import Ignorance
-from agent.settings import Tls
 
 STEPS = 20
 """More than a handshake ever takes."""
 
 
-def pairs(tls: Tls, address: str) -> tuple[Pair, ...]:
-    """None where tls.mode is not `files`."""
-    if tls.mode != "files":
-        return ()
-    named = (
-        ("tls.cert with tls.key and tls.ca", tls.cert, tls.key, tls.ca),
-        ("tls.peer_cert with tls.peer_key and tls.peer_ca", tls.peer_cert, tls.peer_key, tls.peer_ca),
-    )
+Files = tuple[Path | None, Path | None, Path | None]
+"""A certificate, its key, and the authority that the other side shows one of."""
+
+
+def pairs(files: Mapping[str, Files], address: str) -> tuple[Pair, ...]:
+    """By the settings that name them; none for those that name nothing."""
     found = []
-    for settings, cert, key, authority in named:
+    for settings, (cert, key, authority) in files.items():
         if cert is not None and key is not None and authority is not None:
-            shaken = known(lambda c=cert, k=key, a=authority: shake(c, k, a, address))  # type: ignore[misc]
-            found.append(Pair(settings, shaken, known(lambda k=key: entry(k))))  # type: ignore[misc]
+            shaken = known(partial(shake, cert, key, authority, address))
+            found.append(Pair(settings, shaken, known(partial(entry, key))))
     return tuple(found)
 
 

@@ -1,4 +1,7 @@
-"""Reads what is installed: files, units, users. Works in an image that runs nothing, as on an instance."""
+"""Reads what is installed: files, units, users. Works in an image that runs nothing, as on an instance.
+
+House rule: the standard library alone. A library that cannot be imported is what is looked for.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import importlib
 import os
 import platform
 import pwd
-import re
 import shutil
 import stat
 import subprocess
@@ -18,17 +20,18 @@ from pathlib import Path
 import agent
 from agent.doctor.judging.installation import AGENT, ETCD, Account, Entry, Installation
 from agent.doctor.judging.units import Unit, values
-from agent.doctor.judging.versions import Installed
 from agent.doctor.looking.known import known
 from agent.model.faults import Refused
 from agent.model.known import Ignorance, Unknown
-from agent.world import durable
-from agent.world.etcd_restore import can_bump_revisions, restore_tool
-from agent.world.host import EtcdBinary
 
-LIBRARIES = ("boto3", "etcd3", "google_crc32c", "grpc", "prometheus_client", "tenacity", "urllib3", "zstandard")
-TOOL_VERSION = re.compile(r"^(?:etcdutl|etcdctl) version: (\S+)", re.MULTILINE)
-TOOL_TIMEOUT_SECONDS = 10
+LIBRARIES = {
+    "etcd3": "agent.world.etcd_library",  # which has it, and gRPC, imported as the agent wants them
+    **{
+        each: each
+        for each in ("boto3", "google_crc32c", "grpc", "prometheus_client", "tenacity", "urllib3", "zstandard")
+    },
+}
+"""What the agent stands on, and the module that imports it."""
 VERIFY_TIMEOUT_SECONDS = 30
 
 
@@ -56,38 +59,6 @@ class Places:
     )
 
 
-def versions(binary: str, *, wants_bump: bool) -> Installed:
-    tool = known(lambda: restore_tool(binary))
-    return Installed(
-        etcd=known(EtcdBinary(binary).version),
-        tool=tool if isinstance(tool, Unknown) else str(tool),
-        tool_version=tool if isinstance(tool, Unknown) else known(lambda: _tool_version(tool)),
-        bumps=tool if isinstance(tool, Unknown) else known(lambda: can_bump_revisions(tool)),
-        wants_bump=wants_bump,
-    )
-
-
-def _tool_version(tool: Path) -> str:
-    with durable.refusing(f"running {tool} version"):
-        try:
-            done = subprocess.run(
-                [tool, "version"],
-                env={"PATH": os.environ.get("PATH", ""), "ETCDCTL_API": "3"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=TOOL_TIMEOUT_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise Refused(f"{tool} version did not end in time", Ignorance.TIMEOUT) from error
-    match = TOOL_VERSION.search(done.stdout)
-    if match is None:
-        raise Refused(f"{tool} version did not say a version", Ignorance.MALFORMED)
-    return match[1]
-
-
 def installation(settings_file: Path, data_root: Path, places: Places | None = None) -> Installation:
     places = places or Places()
     units = {name: known(partial(unit, name, places.units)) for name in (AGENT, ETCD)}
@@ -107,9 +78,9 @@ def installation(settings_file: Path, data_root: Path, places: Places | None = N
 
 def _broken_imports() -> Mapping[str, str]:
     broken = {}
-    for name in LIBRARIES:
+    for name, module in LIBRARIES.items():
         try:
-            importlib.import_module(name)
+            importlib.import_module(module)
         except Exception as error:  # noqa: BLE001 - whatever a library that does not fit does
             broken[name] = f"{type(error).__name__}: {error}"
     return broken

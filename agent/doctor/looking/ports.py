@@ -1,4 +1,4 @@
-"""Reads who listens where, out of /proc (proc(5)): it dials nobody but the agent's own page."""
+"""Reads who listens where, out of /proc (proc(5)): it dials nobody."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import urllib3
-
 from agent.doctor.judging.ports import Holder
-from agent.model.faults import Refused, Unavailable
+from agent.model.faults import Refused
 from agent.model.known import Ignorance
 from agent.world import durable
 
@@ -23,7 +21,6 @@ LISTEN = "0A"
 ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 SOCKET = re.compile(r"socket:\[(\d+)\]")
 FILES = re.compile(r"^Max open files\s+(\d+|unlimited)", re.MULTILINE)
-TIMEOUT_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +86,6 @@ def _holder(found: Listening, owners: Mapping[str, int]) -> Holder:
     except KeyError:
         user = f"user {found.user_id}"
     return Holder(pid, user, command)
-
-
-def instance_of_the_agent(host: str, port: int) -> str:
-    """On which instance the agent behind this port says it is; empty where it does not know yet."""
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/status"
-    try:
-        answer = urllib3.request("GET", url, timeout=TIMEOUT_SECONDS, retries=False, redirect=False)
-        found = answer.json()
-        if "decision" not in found:
-            raise ValueError(url)
-        return str(found.get("instance") or "")
-    except (urllib3.exceptions.HTTPError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise Unavailable(Ignorance.MALFORMED, f"{url} is no agent's: {type(error).__name__}") from error
 
 
 def files_of(pid: int) -> int:
