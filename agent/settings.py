@@ -361,16 +361,6 @@ class Tls:
         "off",
         "off; files: certificates that you put on each instance; ca: the agents issue their own (docs/tls.md)",
     )
-    ca: Path | None = setting(
-        AbsolutePath(optional=True), None, "the authority that signed clients' and servers' certificates (PEM)"
-    )
-    cert: Path | None = setting(AbsolutePath(optional=True), None, "this instance's certificate for clients (PEM)")
-    key: Path | None = setting(AbsolutePath(optional=True), None, "its key (PEM)")
-    peer_ca: Path | None = setting(
-        AbsolutePath(optional=True), None, "the authority that signed the peers' certificates (PEM)"
-    )
-    peer_cert: Path | None = setting(AbsolutePath(optional=True), None, "this instance's certificate for peers (PEM)")
-    peer_key: Path | None = setting(AbsolutePath(optional=True), None, "its key (PEM)")
     parameters: str = setting(
         _PARAMETERS, "", 'ca: the path of the authority in Parameter Store; empty: "/etcd-asg-agent/CLUSTER"'
     )
@@ -389,6 +379,16 @@ class Tls:
         "ca: names under which clients find the members, such as a load balancer's, with commas between; those of "
         "dns.name are in any case",
     )
+    ca: Path | None = setting(
+        AbsolutePath(optional=True), None, "the authority that signed clients' and servers' certificates (PEM)"
+    )
+    cert: Path | None = setting(AbsolutePath(optional=True), None, "this instance's certificate for clients (PEM)")
+    key: Path | None = setting(AbsolutePath(optional=True), None, "its key (PEM)")
+    peer_ca: Path | None = setting(
+        AbsolutePath(optional=True), None, "the authority that signed the peers' certificates (PEM)"
+    )
+    peer_cert: Path | None = setting(AbsolutePath(optional=True), None, "this instance's certificate for peers (PEM)")
+    peer_key: Path | None = setting(AbsolutePath(optional=True), None, "its key (PEM)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,6 @@ class Reason(StrEnum):
     NEWER_SNAPSHOT = "newer-snapshot"  # what is to be restored is of a newer etcd
     BAD_SEED = "bad-seed"  # the snapshot a generation begins from cannot be restored
     RESTORE_TOOL = "restore-tool"  # none beside etcd, or one that cannot do what the others' does
-    AUTHORITY_MISSING = "authority-missing"  # the certificate authority is not in Parameter Store any more
     DATABASE_FULL = "database-full"  # etcd's NOSPACE alarm
     DISK_FULL = "disk-full"
     DISK_FAILS = "disk-fails"  # or is read-only

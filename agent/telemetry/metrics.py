@@ -79,10 +79,8 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"etcd_asg_agent_{name}", text, labels, registry=registry, buckets=buckets)
 
-        gauge("build_info", "1, with the versions of the agent and of Python as labels.", "version", "python").labels(
-            version, platform.python_version()
-        ).set(1)
-        self._certified = {name: gauge(name, text) for name, text in CERTIFIED.items()}
+        build = gauge("build_info", "1, with the versions of the agent and of Python as labels.", "version", "python")
+        build.labels(version, platform.python_version()).set(1)
         self._identity = gauge(
             "identity_info",
             "1, with who this agent and its member are as labels.",
@@ -120,6 +118,7 @@ class Metrics:
             "reason",
         )
         self._hold = gauge("hold", "1 while an operator holds the cluster or this instance, else 0.")
+        self._certified = {name: gauge(name, text) for name, text in CERTIFIED.items()}
         self._vetoes = counter("vetoes_total", "Decisions that the independent second look refused.")
         self._actions = counter("actions_total", "Changes to the world by what became of them.", "action", "outcome")
         self._unknown = counter(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from agent.doctor.judging.bucket import BucketSeen, Precondition
@@ -97,7 +97,6 @@ class Patient:
 
 def trials(patient: Patient, scope: Scope) -> tuple[Trial, ...]:
     """Every statement that this configuration needs, in the order of the table."""
-    patient = replace(patient, parameters=scope.parameters)
     return tuple(Trial(each.sid, each.what_for, _tried(each, patient)) for each in NEEDS if scope.has(each.only))
 
 
