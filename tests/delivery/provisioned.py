@@ -30,7 +30,7 @@ def upload(root: Path, packages: Path) -> None:
 
 
 def provision(machine: Booted) -> str:
-    done = machine.run(f"/{FOLDER}/provision", "--packages", f"/{FOLDER}", *ETCD, timeout=900, check=False)
+    done = machine.run(f"/{FOLDER}/provision", "--packages", f"/{FOLDER}", *ETCD, timeout=900)
     return done.stdout + done.stderr
 
 
