@@ -29,8 +29,9 @@ A member goes by one of two lists: what it has applied, and, once it is restarte
 index gives, which reaches the disk late. Both are reported where they differ, and (3) and (4) ask about both.
 
 Learners are accounted for, too: a member that one list still calls a learner may have been promoted since, and its own
-list may be the one that has a quorum. A founder that has not started yet and still may is what could bring the
-quorum back, so it is waited for. Data that is damaged counts as data here: somebody may yet repair it.
+list may be the one that has a quorum. A founder that has not started yet and still may, or whose etcd has
+only begun its log, is what could bring the quorum back, so it is waited for. Data that is damaged counts as data here:
+somebody may yet repair it.
 
 It is as good as what can be heard, and three things cannot. Data on an instance that no listing shows, by tag or by
 group, and that nobody's list names: it may vote, and lead. Data that sleeps in a warm pool which takes instances back
@@ -302,9 +303,16 @@ def _absent(facts: _Facts, name: InstanceId) -> str | None:
 
 def _founders(facts: _Facts) -> Iterator[Blocked]:
     for name in sorted(facts.record.founders):
-        why = _absent(facts, name)
+        why = _absent(facts, name) or _only_starting(facts, name)
         if why is not None:
             yield Blocked(name, why)
+
+
+def _only_starting(facts: _Facts, name: InstanceId) -> str | None:
+    """A founder's etcd has a log before it has written its first entries, which make it a voter."""
+    report = facts.fresh.get(name)
+    started = report is not None and report.data is Holding.INTACT
+    return "its log is empty yet: as a founder, it may only be starting" if started else None
 
 
 # ---- (4): no holder finds a quorum ----------------------------------------------------------------------------------

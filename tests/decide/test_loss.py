@@ -398,6 +398,14 @@ class TestWithoutData:
         running = fleet(instance(A), instance(B, ENDED), instance(C))
         assert set(blockers(never_formed().seeing(fleet=running))) == {C}
 
+    def test_founders_that_have_just_begun_their_logs_may_only_be_starting(self) -> None:
+        begun = [holding(name, members=(), position=LogPosition(0, 0, 0)) for name in (A, B, C)]
+        starting = never_formed().seeing(
+            fleet=fleet(*(instance(name) for name in (A, B, C))), reports=fresh(*begun, age_seconds=1)
+        )
+        why = "its log is empty yet: as a founder, it may only be starting"
+        assert blockers(starting) == dict.fromkeys((A, B, C), why)
+
     def test_a_manifest_of_an_older_generation_names_nobody_of_this_one(self) -> None:
         old = manifest(snapshot_name(generation=0), members=(MemberEntry(MEMBERS[E], "i-nobody", ()),))
         assert proven(with_nobody_left().seeing(manifest=old))

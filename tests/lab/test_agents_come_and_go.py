@@ -69,6 +69,7 @@ def _adopts(instance: Instance) -> bool:
     return (process.get("pid"),) == etcd_pids(instance.id)
 
 
+@pytest.mark.long
 def test_agents_killed_again_and_again_under_load_cost_no_write_and_no_etcd(make_lab: MakeLab) -> None:
     lab = make_lab(pace=QUICK, settings=CALM)
     members = wait_whole(lab, 3)

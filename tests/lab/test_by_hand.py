@@ -88,6 +88,7 @@ def runs_the_old(instance: Instance, generation: int) -> bool:
     return bool(pids) and stamped is not None and stamped["generation"] == generation
 
 
+@pytest.mark.long
 def test_an_old_majority_that_returns_never_starts_while_the_bucket_can_be_read(three: Lab) -> None:
     """Two of three would elect a leader among themselves, and serve what was replaced."""
     lost = head(three)
@@ -150,6 +151,7 @@ def test_an_old_majority_that_cannot_read_the_bucket_is_fenced_as_soon_as_it_can
 # ---- nothing to restore from -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_generation_that_left_nothing_calls_a_human_and_begins_anew_only_by_hand(
     tmp_path_factory: pytest.TempPathFactory, etcd_binary: str
 ) -> None:

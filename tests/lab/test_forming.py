@@ -83,6 +83,7 @@ WEATHERS: Mapping[str, tuple[Document, Document]] = {
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_agents_that_race_for_the_first_generation_make_one_record_and_one_lineage(make_lab: MakeLab) -> None:
     """Everybody's first write of record and claim meets the weather; slow records make sure that there is a race."""
     machines = make_lab(pace=WAITING_FOR_US)

@@ -171,6 +171,7 @@ def assert_signed_as_claimed(lab: Lab, held: Mapping[str, Document]) -> None:
 
 
 @pytest.mark.parametrize("slow_claims", [1, 3])
+@pytest.mark.long
 def test_a_claim_that_lands_after_its_disk_was_lost_starts_nobody_twice(machines: Lab, slow_claims: int) -> None:
     """The claim of the lost disk is still under way when the new disk's is sent, which is as slow in the second case.
 

@@ -48,6 +48,7 @@ def wait_gone(lab: Lab, instance: Instance, within_s: float = 60) -> None:
 # ---- EC2 takes spot instances back ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_with_five_seconds_left_the_leader_hands_over_and_is_out(make_lab: MakeLab) -> None:
     lab = make_lab(settings=QUICK, pace=PACE)
     wait_whole(lab, 3)

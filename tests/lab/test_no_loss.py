@@ -120,6 +120,7 @@ def test_two_are_cut_off(three: Lab) -> None:
     assert {each.id: each.etcd_pids for each in three.instances()} == pids, "an etcd was started anew"
 
 
+@pytest.mark.long
 def test_two_have_neither_agent_nor_etcd(three: Lab) -> None:
     """EC2 calls them running, and nobody reports from there."""
     chosen = roles(three)

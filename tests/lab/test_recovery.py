@@ -104,6 +104,7 @@ def test_a_follower_survives_the_leader_and_the_other(fleet: Lab) -> None:
     assert stops == ["fenced"] if serves_all else stops == ["rescue"]
 
 
+@pytest.mark.long
 def test_the_leader_survives_both_followers(fleet: Lab) -> None:
     """What it had appended and nobody else had is not acknowledged, and may be there or not."""
     three = roles(fleet)

@@ -133,6 +133,7 @@ STORM: tuple[dict[str, Any], ...] = (
 )
 
 
+@pytest.mark.long
 def test_a_bucket_that_refuses_again_and_again_only_delays_a_recovery(fleet: Lab) -> None:
     generation = Shelf(fleet).head()
     newest = saved(fleet, "story", "storm")
@@ -148,6 +149,7 @@ def test_a_bucket_that_refuses_again_and_again_only_delays_a_recovery(fleet: Lab
     Shelf(fleet).assert_all_that_counts_is_whole()
 
 
+@pytest.mark.long
 def test_a_snapshot_that_nobody_may_read_just_now_is_waited_for_and_never_called_bad(fleet: Lab) -> None:
     shelf = Shelf(fleet)
     generation = shelf.head()
@@ -246,6 +248,7 @@ def test_bad_snapshots_are_refused_marked_and_named_and_the_next_best_is_used(fl
         shelf.remove(name)
 
 
+@pytest.mark.long
 def test_a_snapshot_of_a_newer_etcd_calls_a_human_who_may_take_an_older_one(fleet: Lab) -> None:
     shelf = Shelf(fleet)
     generation = shelf.head()
@@ -276,6 +279,7 @@ FEW = 2
 """The last of its hour and the last of its day may stay, of what is kept for every hour and day that has any."""
 
 
+@pytest.mark.long
 def test_more_than_a_thousand_objects_of_the_past_go_and_what_counts_and_what_is_not_ours_stays(fleet: Lab) -> None:
     shelf, generation = Shelf(fleet), Shelf(fleet).head()
     if generation == 1:
@@ -362,6 +366,7 @@ def wait_serving(shelf: Shelf, generation: int) -> None:
     wait_whole(shelf.lab, 3)
 
 
+@pytest.mark.long
 def test_a_cluster_never_sees_the_objects_of_one_whose_name_begins_with_its_own(machines: Lab) -> None:
     """c10 was here first: generations, reports, snapshots of higher revisions, in the same bucket and prefix."""
     other = anew(machines, "c10", "shared")
@@ -399,6 +404,7 @@ def saved_elsewhere(folder: Path, etcd: etcd_versions.EtcdVersion, value: str) -
     return (folder / "saved.db").read_bytes()
 
 
+@pytest.mark.long
 def test_what_etcdctl_saved_elsewhere_seeds_a_first_generation_and_replaces_a_living_one(
     machines: Lab, tmp_path: Path
 ) -> None:

@@ -354,6 +354,7 @@ def wait_for_its_entry(lab: Lab) -> None:
     wait_until(lambda: any(member.is_learner for member in member_list(lab) or ()), 30, "a learner's entry")
 
 
+@pytest.mark.long
 def test_a_learner_whose_etcd_never_starts_blocks_the_next_no_longer_than_join_timeout(
     make_fleet: MakeFleet, tmp_path: Path, etcd_binary: str
 ) -> None:

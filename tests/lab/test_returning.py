@@ -172,6 +172,7 @@ def test_a_member_that_moved_is_told_to_the_others_before_its_etcd_starts(make_l
     assert_one_cluster(lab)
 
 
+@pytest.mark.long
 def test_a_fleet_of_which_two_moved_at_once_is_whole_again_at_its_new_addresses(make_lab: MakeLab) -> None:
     """No quorum can be told beforehand: they start after their grace, and the list is corrected by what they are."""
     lab = make_lab(pace=QUICK, settings={"timing": {"address_grace": "2s"}})

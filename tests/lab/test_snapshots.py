@@ -289,6 +289,7 @@ def says(instance: Instance, result: str) -> bool:
     return (metrics(instance) or {}).get(f'etcd_asg_agent_drill_last_result{{result="{result}"}}') == 1
 
 
+@pytest.mark.long
 def test_a_drill_of_a_snapshot_with_a_flipped_bit_fails_and_says_so(big: Lab) -> None:
     shelf, turn = Shelf(big), big.instance(first_in_turn(big))
     newest = shelf.newest()

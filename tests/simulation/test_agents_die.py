@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.model.ids import InstanceId
+from tests.simulation.disasters import seeds
 from tests.simulation.sim import Sim
 from tests.simulation.test_founding import DEATHS, Death, the_agent_alone, will_die
 
@@ -65,7 +66,7 @@ def test_a_moved_member_whose_agent_dies_is_still_the_same_member(begin: Begin, 
         assert sorted(sim.current().members) == before
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(8))
 def test_agents_killed_at_random_for_ten_minutes_leave_a_healthy_cluster_alone(begin: Begin, seed: int) -> None:
     sim = healthy(begin, seed)
     members = sorted(sim.current().members.items())

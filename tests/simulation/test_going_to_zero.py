@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.disasters import recovers, replace_the_lost, whole
+from tests.simulation.disasters import recovers, replace_the_lost, seeds, whole
 from tests.simulation.sim import Sim
 
 Begin = Callable[..., Sim]
@@ -15,7 +15,7 @@ WITHIN = 300
 """Seconds: a spare's patience for each that leaves, the grace without a leader, reports, and a rescue."""
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(4))
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_everybody_is_let_go_and_nothing_is_lost(begin: Begin, seed: int, size: int) -> None:
     """Also who was removed by the last one, and never heard of it: see `decide/test_leaving.py`."""
