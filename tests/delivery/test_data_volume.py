@@ -163,6 +163,18 @@ def test_ours_with_a_journal_to_replay_is_ours(volume: Volume) -> None:
         crashed.detach()
 
 
+def test_what_a_human_may_do_about_a_refusal(volume: Volume) -> None:
+    """By the hints' own words: an ext4 gets our label, and anything else is emptied."""
+    ext4()(volume)
+    assert "e2label" in prepare(volume.folder, volume.device).stderr
+    run("e2label", volume.device, LABEL)
+    assert "is etcd's volume" in prepare(volume.folder, volume.device).stdout
+    run("e2label", volume.device, "photos")
+    assert "blkdiscard --zeroout" in prepare(volume.folder, volume.device).stderr
+    run("blkdiscard", "--zeroout", volume.device)
+    assert "was blank" in prepare(volume.folder, volume.device).stdout
+
+
 def test_a_dry_run_changes_nothing(volume: Volume) -> None:
     before = volume.digest()
     done = prepare(volume.folder, volume.device, "--dry-run")

@@ -29,6 +29,7 @@ from tests.lab.harness import running_lab, wait_until
 CACHE = Path(__file__).parents[2] / ".cache" / "delivery"
 VOLUME, MOUNT = "etcd-data-volume.service", "var-lib-etcd.mount"
 NAME = "/dev/xvdb"
+USER_DATA = Path(__file__).parents[2] / "terraform-example/modules/etcd-cluster/user-data.sh.tftpl"
 
 pytestmark = [
     pytest.mark.delivery,
@@ -153,9 +154,11 @@ def tell(root: Path, device: str) -> None:
 @pytest.fixture
 def root(bare: Path) -> Iterator[Path]:
     """The image, with no more than a volume's name changed by a test."""
-    config = (bare / "etc/etcd-asg-agent/data-volume").read_text()
+    written = [bare / "etc/etcd-asg-agent" / name for name in ("data-volume", "config.toml")]
+    before = [each.read_text() for each in written]
     yield bare
-    (bare / "etc/etcd-asg-agent/data-volume").write_text(config)
+    for path, text in zip(written, before, strict=True):
+        path.write_text(text)
     assert list((bare / "var/lib").glob("etcd/*")) == [], "nothing was put on the root disk"
 
 
@@ -175,8 +178,7 @@ def test_until_it_is_told_where_nothing_is_touched(root: Path, disk: str) -> Non
         assert "nobody said where etcd's data goes" in said(machine)
         assert out("blkid", "--probe", disk) == ""
         assert machine.run("systemctl", "start", ETCD, check=False).returncode != 0, "nor does etcd start"
-        machine.run("sh", "-c", f"echo 'DEVICE={NAME}' >/etc/etcd-asg-agent/data-volume")
-        machine.run("systemctl", "restart", "--no-block", AGENT)
+        machine.run("sh", "-c", USER_DATA.read_text().replace("${config_toml}", "").replace("${data_volume}", NAME))
         wait_until(lambda: ran(machine), 30, "the agent to be started")
         assert machine.show(MOUNT, "ActiveState") == "active"
         assert "was blank" in said(machine)
@@ -214,8 +216,8 @@ def test_metrics_limits_and_order(root: Path, disk: str) -> None:
     with booted(root, "etcd-image-facts", f"--bind={disk}:{NAME}") as machine:
         assert not [event for event in machine.journal("--boot") if "ordering cycle" in str(event["MESSAGE"])]
         metrics = machine.run("curl", "--silent", "--fail", "http://127.0.0.1:9100/metrics").stdout
-        assert 'node_systemd_unit_state{name="var-lib-etcd.mount",state="active",type=""} 1' in metrics
-        assert "node_filesystem_avail_bytes" in metrics
+        assert 'node_systemd_unit_state{name="etcd-data-volume.service",state="active",type="oneshot"} 1' in metrics
+        assert 'fstype="ext4",mountpoint="/var/lib/etcd"' in metrics
         assert "SystemMaxUse=500M" in machine.run("systemd-analyze", "cat-config", "systemd/journald.conf").stdout
         assert machine.run("systemctl", "is-enabled", "apt-daily.timer", check=False).stdout.strip() == "masked"
         options = machine.run("findmnt", "--noheadings", "--output=OPTIONS", "/var/lib/etcd").stdout
