@@ -28,6 +28,7 @@ from tests.lab.harness import running_lab, wait_until
 
 CACHE = Path(__file__).parents[2] / ".cache" / "delivery"
 VOLUME, MOUNT = "etcd-data-volume.service", "var-lib-etcd.mount"
+RUNS = ("first", "second", "anew")
 NAME = "/dev/xvdb"
 USER_DATA = Path(__file__).parents[2] / "terraform-example/modules/etcd-cluster/user-data.sh.tftpl"
 
@@ -44,18 +45,20 @@ pytestmark = [
 # ---- what it is ------------------------------------------------------------------------------------------------------
 
 
-def test_provisioned_twice_it_is_the_same() -> None:
-    first, second = ((CACHE / f"image.{run}.manifest").read_text().splitlines() for run in ("first", "second"))
+def test_provisioned_twice_and_on_another_machine_it_is_the_same() -> None:
+    """Every package, and every file with its kind, mode, owner and digest (packer/image/manifest.py)."""
+    first, second, anew = ((CACHE / f"image.{run}.manifest").read_text().splitlines() for run in RUNS)
     assert len(first) > 10_000
     assert sorted(set(first) ^ set(second)) == []
+    assert sorted(set(first) ^ set(anew)) == []
 
 
 def test_its_self_check_was_the_last_word_and_a_good_one() -> None:
-    for run in ("first", "second"):
-        said = (CACHE / f"image.{run}.log").read_text()
-        _, check = said.split("provision: the self-check\n")
+    for run in RUNS:
+        _, check = (CACHE / f"image.{run}.log").read_text().split("provision: the self-check\n")
         assert "etcd-version" in check, "etcd-asg-agent doctor --image"
-        assert "check: " not in check
+        assert " check: " not in check
+        assert "Builds finished" in check
 
 
 def test_what_is_in_it() -> None:
@@ -73,6 +76,7 @@ def test_what_is_in_it() -> None:
     ):
         assert f"\nfile {path} f {mode} root:root " in facts
     assert "/etc/systemd/system/apt-daily.timer l 0777 root:root /dev/null" in facts
+    assert "/etc/ssh/ssh_host_" not in facts
     assert "/usr/sbin/policy-rc.d" not in facts
     assert "/usr/local/.apt" not in facts
 
