@@ -200,6 +200,11 @@ def must_be_blank(device: Path) -> None:
         must_be_zero(fd, os.lseek(fd, 0, os.SEEK_END))
     finally:
         os.close(fd)
+    must_be_unsigned(device)
+
+
+def must_be_unsigned(device: Path) -> None:
+    """blkid and wipefs know where some hundred kinds of filesystems, tables and labels sign."""
     if (signature := signature_of(device)).tags:
         raise NotBlank(f"it holds {signature}")
     wiping = _run("wipefs", "--no-act", "--parsable", str(device))

@@ -12,12 +12,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from packer.image import data_volume
-from packer.image.data_volume import EDGE, LABEL, MIB, STRIDE
+from packer.image.data_volume import EDGE, LABEL, MIB, STRIDE, NotBlank
 
 SCRIPT = Path(data_volume.__file__)
 SIZE = 3 * STRIDE
@@ -276,6 +277,17 @@ def test_what_holds_something_is_left_as_it_is(volume: Volume, name: str) -> Non
     refused_and_unchanged(volume, volume.device)
 
 
+@pytest.mark.parametrize("name", ["an ext4 without our label", "swap", "an MBR without a partition"])
+def test_each_look_would_be_enough(volume: Volume, name: str) -> None:
+    """None counts on another: by its bytes, by blkid, and by wipefs."""
+    HOLDS[name](volume)
+    with volume.device.open("rb") as opened, pytest.raises(NotBlank, match="not zero"):
+        data_volume.must_be_zero(opened.fileno(), SIZE)
+    with pytest.raises(NotBlank, match="it holds"):
+        data_volume.must_be_unsigned(volume.device)
+    assert run("wipefs", "--no-act", "--parsable", volume.device).stdout.strip() != ""
+
+
 def refused_and_unchanged(volume: Volume, device: object, why: str = "") -> None:
     before = volume.digest()
     done = prepare(volume.folder, device)
@@ -403,9 +415,43 @@ def test_a_file_is_no_volume(volume: Volume) -> None:
     assert other.read_bytes() == b"\0" * (2 * EDGE)
 
 
-def test_a_link_is_followed_and_two_volumes_of_one_name_are_refused(volume: Volume) -> None:
-    """udev's links; the kernel's own name is what is mounted, lest a link move."""
-    link = volume.folder / "xvdb"
+# ---- which one -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def named(name: str, volume: Volume) -> Iterator[None]:
+    """As udev links a disk by the name that it was attached by."""
+    link = Path(name)
     link.symlink_to(volume.device)
-    assert prepare(volume.folder, link).returncode == 0
-    assert (volume.folder / "run/device").readlink() == volume.device
+    try:
+        yield
+    finally:
+        link.unlink()
+
+
+@pytest.mark.parametrize(
+    ("there", "asked"), [("/dev/xvdzz", "/dev/xvdzz"), ("/dev/xvdzz", "/dev/sdzz"), ("/dev/sdzz",) * 2]
+)
+def test_it_is_found_by_udevs_link_whichever_way_it_is_spelt(volume: Volume, there: str, asked: str) -> None:
+    """The kernel's own name is what is mounted then, lest the link move."""
+    with named(there, volume):
+        assert prepare(volume.folder, asked).returncode == 0
+        assert (volume.folder / "run/device").readlink() == volume.device
+
+
+def test_if_two_disks_answer_to_a_name_neither_is_taken(volume: Volume, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Volume(tmp_path / "other")
+    try:
+        with named("/dev/xvdzz", volume), named("/dev/sdzz", other):
+            done = prepare(volume.folder, "/dev/sdzz")
+        assert (done.returncode, "may be any of" in done.stderr) == (1, True), done.stderr
+        assert (volume.tag("TYPE"), other.tag("TYPE")) == ("", "")
+    finally:
+        other.detach()
+
+
+def test_what_is_not_named_is_not_touched(volume: Volume) -> None:
+    done = prepare(volume.folder, "/dev/xvdzz")
+    assert (done.returncode, "is not attached" in done.stderr) == (1, True), done.stderr
+    assert volume.tag("TYPE") == ""
