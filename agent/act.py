@@ -17,11 +17,13 @@ from agent.model.actions import (
     CallHuman,
     Compact,
     CompleteHook,
+    CreateAuthority,
     CreateGeneration,
     Disarm,
     ExpireSnapshots,
     FileReport,
     HeartbeatHook,
+    IssueCertificates,
     MarkBad,
     MoveLeader,
     Outcome,
@@ -30,6 +32,7 @@ from agent.model.actions import (
     PublishRecords,
     PutInPlace,
     Quarantine,
+    ReloadEtcd,
     RemoveMember,
     Rest,
     Result,
@@ -45,11 +48,13 @@ from agent.model.cluster import Membership
 from agent.model.faults import Refused, Unavailable
 from agent.model.ids import MemberId
 from agent.model.observation import Observation
-from agent.world.doors import Bucket, Etcd, Host, World
+from agent.world.doors import Bucket, Certificates, Cloud, Etcd, Host, World
 
 DONE = Result(Outcome.DONE)
 
 ToTheCluster = AddLearner | PromoteMember | UpdatePeerUrl | MoveLeader | Disarm | Compact
+OnThisInstance = StampIdentity | StartEtcd | StopEtcd | Quarantine | PutInPlace | ReloadEtcd
+OfTheGroup = CompleteHook | HeartbeatHook | AskToBeReplaced | ProtectFromScaleIn
 InTheBucket = FileReport | CreateGeneration | WriteClaim | WriteFormed | MarkBad | ExpireSnapshots
 
 
@@ -69,24 +74,21 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
             return DONE
         case FileReport() | CreateGeneration() | WriteClaim() | WriteFormed() | MarkBad() | ExpireSnapshots():
             return _write(world.bucket, action)
-        case StampIdentity() | StartEtcd() | StopEtcd() | Quarantine() | PutInPlace():
+        case StampIdentity() | StartEtcd() | StopEtcd() | Quarantine() | PutInPlace() | ReloadEtcd():
             return _done(lambda: _prepare(world.host, action))
         case RemoveMember(member=member):
             return _remove(world.etcd, member, o)
         case AddLearner() | PromoteMember() | UpdatePeerUrl() | MoveLeader() | Disarm() | Compact():
             return _done(lambda: _change(world.etcd, action, o))
-        case CompleteHook(transition=transition):
-            return _done(lambda: world.cloud.complete_hook(transition))
-        case HeartbeatHook(transition=transition):
-            return _done(lambda: world.cloud.heartbeat_hook(transition))
-        case AskToBeReplaced():
-            return _done(world.cloud.call_unhealthy)
-        case ProtectFromScaleIn(protected=protected):
-            return _done(lambda: world.cloud.protect(protected))
+        case CompleteHook() | HeartbeatHook() | AskToBeReplaced() | ProtectFromScaleIn():
+            return _done(lambda: _ask_of_the_group(world.cloud, action))
         case PublishRecords(records=records):
             assert world.dns is not None, "who has names to publish has a door to the zone (wiring)"
             dns = world.dns
             return _done(lambda: dns.upsert(records))
+        case CreateAuthority() | IssueCertificates():
+            assert world.certificates is not None, "who issues certificates has a door to their authority (wiring)"
+            return _certify(world.certificates, action)
         case BeginTask(task=task):
             return _done(lambda: world.workshop.begin(task))
         case _:
@@ -112,19 +114,43 @@ def _write(bucket: Bucket, action: InTheBucket) -> Result:
             assert_never(action)
 
 
-def _prepare(host: Host, action: StampIdentity | StartEtcd | StopEtcd | Quarantine | PutInPlace) -> None:
+def _prepare(host: Host, action: OnThisInstance) -> None:
     """On this instance: its disk and its etcd process."""
     match action:
         case StampIdentity(identity=identity, prepare=prepare):
             host.stamp(identity, prepare)
         case StartEtcd(launch=launch):
             host.start(launch)
-        case StopEtcd():
+        case StopEtcd() | ReloadEtcd():  # the next round starts it in place
             host.stop()
         case Quarantine(why=why):
             host.quarantine(why)
         case PutInPlace(nonce=nonce):
             host.put_in_place(nonce)
+        case _:
+            assert_never(action)
+
+
+def _ask_of_the_group(cloud: Cloud, action: OfTheGroup) -> None:
+    match action:
+        case CompleteHook(transition=transition):
+            cloud.complete_hook(transition)
+        case HeartbeatHook(transition=transition):
+            cloud.heartbeat_hook(transition)
+        case AskToBeReplaced():
+            cloud.call_unhealthy()
+        case ProtectFromScaleIn(protected=protected):
+            cloud.protect(protected)
+        case _:
+            assert_never(action)
+
+
+def _certify(certificates: Certificates, action: CreateAuthority | IssueCertificates) -> Result:
+    match action:
+        case CreateAuthority():
+            return _once(certificates.create_authority(), "another agent's authority came first")
+        case IssueCertificates(authorities=authorities):
+            return _done(lambda: certificates.issue(authorities))
         case _:
             assert_never(action)
 

@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_snapshots_and_recovery(commands)
     _add_config(commands)
     _add_iam(commands)
+    _add_doctor(commands)
+    _add_tls(commands)
     _add_lab(commands)
     return parser
 
@@ -121,6 +123,18 @@ def _add_iam(commands: Commands) -> None:
     from agent import iam_cli
 
     iam_cli.add_parser(commands)
+
+
+def _add_doctor(commands: Commands) -> None:
+    from agent import doctor_cli
+
+    doctor_cli.add_parser(commands)
+
+
+def _add_tls(commands: Commands) -> None:
+    from agent import tls_cli
+
+    tls_cli.add_parser(commands)
 
 
 def _add_lab(commands: Commands) -> None:

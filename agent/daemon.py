@@ -31,9 +31,9 @@ from agent.settings import Settings, Timing
 from agent.telemetry.describe import in_a_line
 from agent.telemetry.log import facts, set_up
 from agent.telemetry.metrics import Metrics
-from agent.telemetry.status import CannotListen, Pulse, Sources, StatusServer
+from agent.telemetry.status import CannotListen, Pulse, ServerFiles, Sources, StatusServer
 from agent.telemetry.teller import Teller
-from agent.wiring import Wired, policy, wire
+from agent.wiring import Wired, policy, server_tls_of, wire
 from agent.world import heap
 from agent.world.clock import SystemClock
 from agent.world.notify import Notifier
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     pulse = Pulse(clock.elapsed, SLOWEST_ROUND_SECONDS)
     sources = Sources(metrics.exposition, pulse.alive, teller.ready, teller.status)
     try:
-        with StatusServer(settings.http.listen.host, settings.http.listen.port, sources):
+        with StatusServer(settings.http.listen.host, settings.http.listen.port, sources, _served_with(settings)):
             log.info("agent started", extra=facts(version=__version__, cluster=settings.cluster.name))
             _warn_of_an_impatient_watchdog(notifier.watchdog, settings.timing)
             beginning = _Beginning(settings, metrics, pulse, notifier, stop, clock, always)
@@ -73,6 +73,11 @@ def run(args: argparse.Namespace) -> int:
     except CannotListen as error:
         log.error("cannot start", extra=facts(because=str(error)))  # noqa: TRY400 - a person's mistake, no traceback
         return EXIT_REFUSED
+
+
+def _served_with(settings: Settings) -> ServerFiles | None:
+    files = server_tls_of(settings) if settings.http.tls else None
+    return None if files is None else ServerFiles(files.cert, files.key)
 
 
 def _stop_on_signals() -> threading.Event:

@@ -53,5 +53,7 @@ def scope_of(settings: Settings, groups: tuple[str, ...] = (), partition: str = 
         protects=settings.autoscaling.protect_voters,
         replaces=settings.autoscaling.replace_unhealthy,
         zone_id=settings.dns.zone_id,
+        parameters=settings.authority_path,
+        parameters_key_id=settings.tls.kms_key_id,
         partition=partition,
     )

@@ -42,7 +42,8 @@ def ask(read: Callable[[], T]) -> T | Unknown:
 def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation:
     """One round's facts."""
     near = _near(world, me, policy)
-    if (near.beside_the_leader or policy.protect_voters) and isinstance(near.membership, Membership):
+    watches = near.beside_the_leader or policy.protect_voters or memory.must_reload
+    if watches and isinstance(near.membership, Membership):
         near = _with_others(world, near, memory, policy)  # the leader's agent watches the others
     asks = worth_asking(near, memory, policy)
     o = replace(
@@ -63,7 +64,7 @@ def observe(world: World, me: Me, memory: Memory, policy: Policy) -> Observation
     o = _with_snapshots(world, o, asks, memory)
     o = _with_upkeep(world, o, asks, policy)
     o = with_hold(world, o) if Ask.HOLD in asks else o
-    return _with_assembly(world, o, asks, memory, policy)
+    return _with_assembly(world, _with_authorities(world, o, asks, policy), asks, memory, policy)
 
 
 def with_hold(world: World, o: Observation) -> Observation:
@@ -93,6 +94,7 @@ def _near(world: World, me: Me, policy: Policy) -> Observation:
         etcd_version=etcd_version,
         process=process,
         work=work,
+        issued=NOT_ASKED if world.certificates is None else ask(world.certificates.issued),
         local=local,
         leader_seen=leader_seen,
         membership=membership,
@@ -160,6 +162,30 @@ def _with_snapshots(world: World, o: Observation, asks: frozenset[Ask], memory: 
     if memory.manifest is not None and memory.manifest.name == name:
         return replace(o, manifest=memory.manifest)
     return replace(o, manifest=ask(lambda: world.bucket.manifest(name)))
+
+
+def _with_authorities(world: World, o: Observation, asks: frozenset[Ask], policy: Policy) -> Observation:
+    """Whom to trust, and whom the etcds trust that answered: ours and, where others were asked, theirs."""
+    if world.certificates is None:
+        return o
+    if Ask.AUTHORITIES in asks:
+        o = replace(o, authorities=ask(world.certificates.authorities))
+    if Ask.TRUSTING not in asks or not isinstance(o.membership, Membership):
+        return o
+    asked = _answering(o, policy)
+    found = world.certificates.trusted_by(tuple(asked.values()))
+    return replace(o, trusting={member: found[url] for member, url in asked.items()})
+
+
+def _answering(o: Observation, policy: Policy) -> dict[MemberId, ClientUrl]:
+    assert isinstance(o.membership, Membership)
+    own = {o.local.member_id: policy.client_url(o.me.private_ip)} if isinstance(o.local, MemberStatus) else {}
+    others = {
+        each.id: each.client_urls[0]
+        for each in o.membership.members
+        if each.client_urls and o.answers.answered(each.id) and each.id not in own
+    }
+    return {**own, **others}
 
 
 def _with_upkeep(world: World, o: Observation, asks: frozenset[Ask], policy: Policy) -> Observation:

@@ -17,6 +17,7 @@ from agent.decide import Ask, decide, object_to
 from agent.decide.holding import hold_on
 from agent.decide.objections import veto
 from agent.loop import plan
+from agent.model.actions import Action, CallHuman
 from agent.model.cluster import Member, Membership, MemberStatus
 from agent.model.faults import Refused, Unavailable
 from agent.model.generation import GenerationRecord
@@ -29,7 +30,7 @@ from agent.model.round import Round
 from agent.settings import Settings
 from agent.telemetry import describe
 from agent.telemetry.recovery import judge, report_line, verdict
-from agent.wiring import Wired, wire
+from agent.wiring import Wired, server_tls_of, wire
 
 TIMEOUT_SECONDS = 5.0
 A_DAY = timedelta(days=1)
@@ -58,8 +59,15 @@ def plan_lines(planned: Round, policy: Policy) -> Iterator[str]:
     judged = judge(planned, policy)
     recovery = None if judged is None else verdict(judged)
     yield from _reason_lines(planned.decided.because, recovery)
+    yield from _what_to_do(planned.decided.action)
     for objection in planned.objections:
         yield from _labelled("vetoed", [objection])
+
+
+def _what_to_do(action: Action) -> Iterator[str]:
+    entry = describe.runbook(action)
+    yield from _labelled("what to do", [action.hint] if isinstance(action, CallHuman) else [])
+    yield from _labelled("runbook", [] if entry is None else [entry])
 
 
 def _evidence_lines(o: Observation, name: str, value: Any) -> list[str]:
@@ -151,6 +159,7 @@ def status_lines(seen: Mapping[str, Any]) -> Iterator[str]:
     hint = (decision.get("details") or {}).get("hint")
     yield from _reason_lines(decision.get("because", "-"), recovery)
     yield from _labelled("what to do", [hint] if hint else [])
+    yield from _labelled("runbook", [decision["runbook"]] if decision.get("runbook") else [])
     if recovery and recovery.get("since"):
         yield from _labelled("no quorum since", [recovery["since"]])
     work = observation.get("work") or {}
@@ -167,9 +176,13 @@ def _is_unknown(value: Any) -> bool:
 def _ask_the_agent(settings: Settings) -> dict[str, Any]:
     listen = settings.http.listen
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{listen.port}/status"
+    files = server_tls_of(settings) if settings.http.tls else None
+    url = f"{'http' if files is None else 'https'}://{f'[{host}]' if ':' in host else host}:{listen.port}/status"
+    # by its authority alone: a certificate of yours need not name loopback
+    trust: dict[str, Any] = {} if files is None else {"ca_certs": str(files.ca), "assert_hostname": False}
     try:
-        answer = urllib3.request("GET", url, timeout=TIMEOUT_SECONDS, retries=False)
+        pool = urllib3.PoolManager(**trust)
+        answer = pool.request("GET", url, timeout=TIMEOUT_SECONDS, retries=False)
         found: dict[str, Any] = answer.json()
     except (urllib3.exceptions.HTTPError, ValueError) as error:
         hint = "is it running? `systemctl status etcd-asg-agent` and `journalctl -u etcd-asg-agent` tell"

@@ -126,6 +126,16 @@ _EXTRA = Table(
 )
 
 
+_PARAMETERS = Text(
+    'a path such as "/team/etcd/prod": no slash at its end, letters, digits and _.- only, or nothing',
+    r"((/[A-Za-z0-9_.-]+){1,12})?",
+    refuse=r"^/(?i:aws|ssm)",
+    max_length=900,
+)
+_HOST_NAMES = Text(
+    "names in lower case with commas between, such as etcd.example.internal,*.etcd.example.internal, or nothing",
+    r"((\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*(, ?(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*)*)?",
+)
 _ZONE_ID = Text("a hosted zone's ID such as Z0123456789ABC, or nothing", r"([A-Z0-9]{1,32})?")
 _DNS_NAME = Text(
     "a name in lower case such as etcd.example.internal, without a dot at its end, or nothing",
@@ -347,11 +357,27 @@ class Tls:
     """Encryption between clients, agents and members."""
 
     mode: str = setting(
-        Choice(
-            ("off", "files"), refused=(("ca", "a certificate authority of its own is not available in this version"),)
-        ),
+        Choice(("off", "files", "ca")),
         "off",
-        "off, or files: certificates that you put on each instance",
+        "off; files: certificates that you put on each instance; ca: the agents issue their own (docs/tls.md)",
+    )
+    parameters: str = setting(
+        _PARAMETERS, "", 'ca: the path of the authority in Parameter Store; empty: "/etcd-asg-agent/CLUSTER"'
+    )
+    kms_key_id: str = setting(
+        _KMS_KEY, "", "ca: encrypt the authority's parameter with this KMS key; empty: with AWS's own (aws/ssm)"
+    )
+    life: timedelta = setting(
+        _span("30s", "90d"),
+        timedelta(days=7),
+        "ca: how long a certificate is valid; renewed after two thirds of it, so an SSM that is out for a third is "
+        "no trouble",
+    )
+    names: str = setting(
+        _HOST_NAMES,
+        "",
+        "ca: names under which clients find the members, such as a load balancer's, with commas between; those of "
+        "dns.name are in any case",
     )
     ca: Path | None = setting(
         AbsolutePath(optional=True), None, "the authority that signed clients' and servers' certificates (PEM)"
@@ -371,6 +397,9 @@ class Http:
 
     listen: Address = setting(
         Listen(), Address("0.0.0.0", 9379), "where /metrics, /livez, /readyz and /status are served"
+    )
+    tls: bool = setting(
+        Switch(), False, "serve them over TLS, with this instance's certificate for clients; nobody is asked for one"
     )
 
 
@@ -462,6 +491,13 @@ class Settings:
         if problems:
             raise SettingsError(tuple(dict.fromkeys(problems)))
         return settings
+
+    @property
+    def authority_path(self) -> str:
+        """Where Parameter Store has the certificate authorities; empty: nowhere."""
+        if self.tls.mode != "ca":
+            return ""
+        return self.tls.parameters or f"/etcd-asg-agent/{self.cluster.name}"
 
     def value(self, key: str) -> object:
         """The value of a dotted key."""
@@ -721,12 +757,14 @@ def _timings(s: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def _tls_files(s: Settings) -> Iterator[tuple[str, str, str]]:
+    if s.http.tls and s.tls.mode == "off":
+        yield "http.tls", "true", 'false, or tls.mode = "files" or "ca": with "off" there is no certificate'
     for name in ("ca", "cert", "key", "peer_ca", "peer_cert", "peer_key"):
         path = getattr(s.tls, name)
         if s.tls.mode == "files" and path is None:
             yield f"tls.{name}", "nothing", 'an absolute path, since tls.mode is "files"'
-        if s.tls.mode == "off" and path is not None:
-            yield f"tls.{name}", str(path), 'nothing, or tls.mode = "files": with "off" nobody would read it'
+        if s.tls.mode != "files" and path is not None:
+            yield f"tls.{name}", str(path), f'nothing, or tls.mode = "files": with "{s.tls.mode}" nobody would read it'
 
 
 # ---- made from the declarations ------------------------------------------------------------------------------------

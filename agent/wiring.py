@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent import __version__
 from agent.model.dns import DnsNames
@@ -36,6 +36,10 @@ from agent.world.supervisor_process import ProcessSupervisor
 from agent.world.supervisor_systemd import SystemdSupervisor
 from agent.world.workplace import Workplace
 from agent.world.workshop import ThreadWorkshop
+
+if TYPE_CHECKING:
+    from agent.world.authorities import AuthorityStore
+    from agent.world.certificates import InstanceCertificates
 
 
 class Counting(Protocol):
@@ -98,8 +102,7 @@ OPERATOR = Me(InstanceId("operator"), private_ip="", peer_url=PeerUrl(""), boot_
 
 def metadata(settings: Settings, counting: Counting) -> Imds:
     """The door to IMDS, which tells who we are and in which region."""
-    scheme = "https" if settings.tls.mode == "files" else "http"
-    return Imds(endpoint_from(os.environ), scheme, settings.etcd.peer_port, on_call=counting.aws_call)
+    return Imds(endpoint_from(os.environ), _scheme(settings), settings.etcd.peer_port, on_call=counting.aws_call)
 
 
 def wire(settings: Settings, counting: Counting | None = None, stop: threading.Event | None = None) -> Wired:
@@ -126,6 +129,7 @@ def wire(settings: Settings, counting: Counting | None = None, stop: threading.E
         host=_host(settings, me, disk, patient),
         workshop=ThreadWorkshop(errands.run, patient),
         dns=Route53(aws, settings.dns.zone_id) if settings.dns.zone_id else None,
+        certificates=_certificates(settings, aws, me),
     )
     return Wired(world, chosen, me, errands, store)
 
@@ -144,7 +148,7 @@ def command_post(settings: Settings) -> CommandPost:
         hint = "set discovery.tags, or run this on an instance of the fleet"
         raise Refused(f"nothing says which instances belong to the cluster: {hint}", Ignorance.OURS)
     bucket, store = _bucket(settings, aws)
-    chosen, scheme = policy(settings), "https" if settings.tls.mode == "files" else "http"
+    chosen, scheme = policy(settings), _scheme(settings)
     return CommandPost(
         bucket=bucket,
         store=store,
@@ -183,6 +187,43 @@ def _bucket(settings: Settings, aws: Aws) -> tuple[S3Bucket, SnapshotStore]:
     return S3Bucket(aws, *where), SnapshotStore(aws, *where)
 
 
+def _scheme(settings: Settings) -> str:
+    return "http" if settings.tls.mode == "off" else "https"
+
+
+def authority_store(settings: Settings, aws: Aws) -> AuthorityStore:
+    """For `tls.mode = "ca"` alone: what signs costs memory, and is imported by whoever needs it."""
+    from agent.world.authorities import AuthorityStore
+
+    storage = settings.storage
+    cluster = "/".join(filter(None, (f"s3://{storage.bucket}", storage.prefix, settings.cluster.name)))
+    return AuthorityStore(aws, settings.authority_path, settings.tls.kms_key_id, cluster, SystemClock().now)
+
+
+def operators_authority_store(settings: Settings) -> AuthorityStore:
+    """With whatever credentials the environment has."""
+    return authority_store(settings, _aws(settings, _region(settings), Silence()))
+
+
+def _certificates(settings: Settings, aws: Aws, me: Me) -> InstanceCertificates | None:
+    if settings.tls.mode != "ca":
+        return None
+    from agent.world.certificates import Here, InstanceCertificates
+
+    clock, dns = SystemClock(), settings.dns.name
+    names = [each.strip() for each in settings.tls.names.split(",") if each.strip()]
+    names += [dns, f"*.{dns}"] if dns else []
+    return InstanceCertificates(
+        settings.etcd.data_root,
+        authority_store(settings, aws),
+        Here(me.instance, me.private_ip, tuple(dict.fromkeys(names))),
+        settings.tls.life,
+        clock.now,
+        clock.nonce,
+        settings.timing.etcd_status_timeout,
+    )
+
+
 def _etcd(settings: Settings, counting: Counting) -> EtcdDoor:
     timing = settings.timing
     deadlines = Deadlines(timing.etcd_status_timeout, timing.etcd_read_timeout, timing.etcd_membership_timeout)
@@ -191,23 +232,37 @@ def _etcd(settings: Settings, counting: Counting) -> EtcdDoor:
 
 def _client_tls(settings: Settings) -> TlsFiles | None:
     tls = settings.tls
+    if tls.mode == "ca":
+        from agent.world.certificates import client_tls
+
+        return client_tls(settings.etcd.data_root)
     if tls.mode != "files" or tls.ca is None:
         return None
     return TlsFiles(tls.ca, tls.cert, tls.key)
 
 
-def _server_tls(settings: Settings) -> ServerTls | None:
+def server_tls_of(settings: Settings) -> ServerTls | None:
+    """The files that etcd serves with; None where it speaks plain HTTP."""
     tls = settings.tls
+    if tls.mode == "ca":
+        from agent.world.certificates import server_tls
+
+        return server_tls(settings.etcd.data_root)
     files = (tls.ca, tls.cert, tls.key, tls.peer_ca, tls.peer_cert, tls.peer_key)
     given = [each for each in files if each is not None]
     return ServerTls(*given) if tls.mode == "files" and len(given) == len(files) else None
 
 
+def supervisor(settings: Settings, clock: SystemClock) -> Supervisor:
+    """Who runs etcd here."""
+    etcd = settings.etcd
+    if etcd.supervisor == "process":
+        return ProcessSupervisor(etcd.binary, etcd.data_root, etcd.data_root / "etcd.log", clock)
+    return SystemdSupervisor(etcd.data_root, clock, etcd.binary)
+
+
 def _host(settings: Settings, me: Me, disk: DataRoot, clock: SystemClock) -> InstanceHost:
     etcd = settings.etcd
-    supervisor: Supervisor = SystemdSupervisor(etcd.data_root, clock, etcd.binary)
-    if etcd.supervisor == "process":
-        supervisor = ProcessSupervisor(etcd.binary, etcd.data_root, etcd.data_root / "etcd.log", clock)
     launched_with = EtcdSettings(
         data_dir=disk.data,
         private_ip=me.private_ip,
@@ -218,16 +273,18 @@ def _host(settings: Settings, me: Me, disk: DataRoot, clock: SystemClock) -> Ins
         auto_compaction_retention=etcd.auto_compaction_retention,
         heartbeat_ms=etcd.heartbeat_ms,
         election_ms=etcd.election_ms,
-        tls=_server_tls(settings),
+        tls=server_tls_of(settings),
         extra=etcd.extra,
     )
-    return InstanceHost(disk, supervisor, etcd.binary, launched_with, settings.timing.etcd_stop_timeout)
+    return InstanceHost(
+        disk, supervisor(settings, clock), etcd.binary, launched_with, settings.timing.etcd_stop_timeout
+    )
 
 
 def _names(settings: Settings) -> DnsNames | None:
     if not settings.dns.name:
         return None
-    service = "_etcd-client-ssl._tcp" if settings.tls.mode == "files" else "_etcd-client._tcp"
+    service = "_etcd-client-ssl._tcp" if settings.tls.mode != "off" else "_etcd-client._tcp"
     return DnsNames(f"{settings.dns.name}.", settings.dns.ttl, service)
 
 
@@ -237,7 +294,7 @@ def policy(settings: Settings) -> Policy:
     return Policy(
         cluster=settings.cluster.name,
         agent_version=__version__,
-        client_scheme="https" if settings.tls.mode == "files" else "http",
+        client_scheme=_scheme(settings),
         client_port=settings.etcd.client_port,
         loop_interval=timing.loop_interval,
         busy_interval=timing.busy_interval,
@@ -271,4 +328,5 @@ def policy(settings: Settings) -> Policy:
         dns=_names(settings),
         protect_voters=settings.autoscaling.protect_voters,
         replace_unhealthy=settings.autoscaling.replace_unhealthy,
+        issues_certificates=settings.tls.mode == "ca",
     )

@@ -42,6 +42,7 @@ module "etcd" {
   one_group_per_zone = var.one_group_per_zone
   load_balancer      = var.load_balancer
   zone_id            = var.zone_id
+  tls                = var.tls
   client_cidr_blocks = var.client_cidr_blocks
   alarm_topic_arns   = var.alarm_topic_arns
   force_destroy      = var.force_destroy

@@ -61,6 +61,12 @@ variable "alarm_topic_arns" {
   default     = []
 }
 
+variable "tls" {
+  description = "off, or ca: certificates of the agents' own, from an authority in Parameter Store."
+  type        = string
+  default     = "off"
+}
+
 variable "force_destroy" {
   description = "Let `terraform destroy` delete the bucket with every snapshot in it."
   type        = bool

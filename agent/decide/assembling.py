@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from agent.decide.situation import Situation, do, wait
-from agent.model.actions import Blocker, CallHuman, CreateGeneration, Decision
+from agent.model.actions import Blocker, CallHuman, CreateGeneration, Decision, Reason
 from agent.model.cluster import quorum_of, voter_target
 from agent.model.fleet import Fleet, Instance
 from agent.model.generation import FIRST, Cause, FiledReport, GenerationRecord, Holding, Report, Seed
@@ -29,7 +29,8 @@ def found_the_first_generation(s: Situation) -> Decision | None:
     if isinstance(s.o.snapshots, Unknown) or isinstance(s.o.reports, Unknown):
         return wait(Blocker.IGNORANCE, "there is no generation yet, and the bucket does not tell who is here")
     if s.o.snapshots:
-        return do(CallHuman(SETUP_HINT), "there are snapshots in the bucket, but no generation that made them")
+        why = "there are snapshots in the bucket, but no generation that made them"
+        return do(CallHuman(SETUP_HINT, Reason.RECORDS_MISSING), why)
     fleet = s.fleet_lately
     if fleet is None:
         return wait(Blocker.IGNORANCE, "there is no generation yet, and EC2 has not told of the fleet lately")
@@ -37,7 +38,8 @@ def found_the_first_generation(s: Situation) -> Decision | None:
         each.report.instance for each in s.o.reports if each.report.data is not Holding.NONE and _lives(s, fleet, each)
     ]
     if holders:
-        return do(CallHuman(SETUP_HINT), f"there is no generation, but {', '.join(holders)} holds data")
+        why = f"there is no generation, but {', '.join(holders)} holds data"
+        return do(CallHuman(SETUP_HINT, Reason.RECORDS_MISSING), why)
     if fleet.desired_capacity < 1:
         return wait(Blocker.IGNORANCE, "no Auto Scaling group says how many instances there should be")
     present = present_now(s, fleet, s.o.reports)

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from agent.decide.recovering import STAY_DOWN
 from agent.decide.snapshotting import is_up_to_date, newest_of, turn_of
+from agent.model.certificates import Issued
 from agent.model.cluster import Membership, MemberStatus, quorum_of, voter_target
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Stage
 from agent.model.known import Unknown
@@ -34,6 +35,10 @@ REBALANCE_EVERY = timedelta(seconds=30)
 """It steers nothing, and a metric is scraped about as often."""
 
 
+TRUST_EVERY = timedelta(seconds=30)
+"""What our etcd trusts changes only with its start."""
+
+
 class Ask(StrEnum):
     """Fields of the Observation that cost a request to AWS or to other members."""
 
@@ -49,6 +54,8 @@ class Ask(StrEnum):
     ALARMS = "alarms"
     HOLD = "hold"
     DNS = "dns"
+    AUTHORITIES = "authorities"
+    TRUSTING = "trusting"  # a handshake with every member
 
 
 def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset[Ask]:
@@ -66,6 +73,8 @@ def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset
         Ask.DNS: _dns_every(near, memory, policy),
         Ask.ALARMS: policy.patient_interval if _told_of_alarms(near) else None,
         Ask.HOLD: _hold_every(memory, policy),
+        Ask.AUTHORITIES: _authorities_every(near, memory, policy),
+        Ask.TRUSTING: _trusting_every(near, memory, policy),
     }
     return frozenset(ask for ask, every in wanted.items() if every is not None and _due(ask, every, near, memory))
 
@@ -142,6 +151,24 @@ def _dns_every(near: Observation, memory: Memory, policy: Policy) -> timedelta |
     if policy.dns is None or not near.beside_the_leader or not is_settled(near):
         return None
     return policy.patient_trouble_interval if memory.published is None else policy.groups_interval
+
+
+def _authorities_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
+    """Whose certificates are wanted: seldom while ours are fresh, for whoever changes it can wait."""
+    if not policy.issues_certificates:
+        return None
+    fresh = isinstance(near.issued, Issued) and not near.issued.is_worn(near.now)
+    fresh = fresh and isinstance(near.issued, Issued) and near.issued.address == near.me.private_ip
+    if not fresh:
+        return policy.patient_interval
+    return policy.patient_trouble_interval if memory.must_reload else policy.head_interval
+
+
+def _trusting_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
+    """A few milliseconds of handshakes: in every round while a reload is due here, and now and then to find out."""
+    if not policy.issues_certificates or not isinstance(near.local, MemberStatus):
+        return None
+    return timedelta(0) if memory.must_reload else TRUST_EVERY
 
 
 def _told_of_alarms(near: Observation) -> bool:

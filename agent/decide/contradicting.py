@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from agent.decide.situation import Situation, do
-from agent.model.actions import CallHuman, Decision
+from agent.model.actions import CallHuman, Decision, Reason
 from agent.model.cluster import MemberStatus
 from agent.model.generation import GenerationRecord
 from agent.model.ids import MemberId
@@ -23,7 +23,7 @@ CORRUPTING_VERSIONS = frozenset({"3.5.0", "3.5.1", "3.5.2"})
 def refuse_an_unsound_bucket(s: Situation) -> Decision | None:
     """Without honoured preconditions, or with expiring records, nothing in the bucket arbitrates."""
     if isinstance(s.o.bucket, BucketUnsound):
-        return do(CallHuman(s.o.bucket.hint), s.o.bucket.why)
+        return do(CallHuman(s.o.bucket.hint, Reason.UNSOUND_BUCKET), s.o.bucket.why)
     return None
 
 
@@ -31,7 +31,8 @@ def refuse_a_garbled_record(s: Situation) -> Decision | None:
     """A record that cannot be read may be of a newer agent, or not ours at all."""
     for what in (s.o.head, s.o.formed, s.o.claim):
         if isinstance(what, Unknown) and what.why is Ignorance.MALFORMED:
-            return do(CallHuman("look at the object; restore its first version, or upgrade the agent"), what.detail)
+            hint = "look at the object; restore its first version, or upgrade the agent"
+            return do(CallHuman(hint, Reason.GARBLED_RECORD), what.detail)
     return None
 
 
@@ -39,7 +40,8 @@ def refuse_a_garbled_disk(s: Situation) -> Decision | None:
     """Data that nobody signed: it may be the only copy of something, and it is not known to be ours."""
     if s.holds_data and s.identity is None:
         hint = "move the directory away, or restore its identity.json, and restart the agent"
-        return do(CallHuman(hint), "there is etcd data on this disk, but no identity.json that says whose it is")
+        why = "there is etcd data on this disk, but no identity.json that says whose it is"
+        return do(CallHuman(hint, Reason.UNSIGNED_DATA), why)
     return None
 
 
@@ -47,7 +49,8 @@ def refuse_a_foreign_cluster(s: Situation) -> Decision | None:
     """The disk belongs to a cluster of another name."""
     if s.identity is not None and s.identity.cluster != s.policy.cluster:
         why = f"the data here belongs to cluster {s.identity.cluster!r}, the settings name {s.policy.cluster!r}"
-        return do(CallHuman("correct cluster.name, or give this instance an empty data_root"), why)
+        hint = "correct cluster.name, or give this instance an empty data_root"
+        return do(CallHuman(hint, Reason.FOREIGN_CLUSTER), why)
     return None
 
 
@@ -60,7 +63,7 @@ def refuse_a_bucket_behind_the_disk(s: Situation) -> Decision | None:
         return None
     why = f"this disk belongs to generation {s.identity.generation}, the bucket's newest is {head or 'none'}"
     hint = "check storage.bucket and storage.prefix; if records were deleted, restore them from object versions"
-    return do(CallHuman(hint), why)
+    return do(CallHuman(hint, Reason.BUCKET_BEHIND_DISK), why)
 
 
 def refuse_a_strange_cluster_id(s: Situation) -> Decision | None:
@@ -73,7 +76,8 @@ def refuse_a_strange_cluster_id(s: Situation) -> Decision | None:
     if local.cluster_id == formed.cluster_id:
         return None
     why = f"our etcd has cluster ID {local.cluster_id}, generation {identity.generation} has {formed.cluster_id}"
-    return do(CallHuman("stop this etcd and keep its data directory: it holds another lineage"), why)
+    hint = "stop this etcd and keep its data directory: it holds another lineage"
+    return do(CallHuman(hint, Reason.STRANGE_CLUSTER_ID), why)
 
 
 def refuse_corruption(s: Situation) -> Decision | None:
@@ -84,7 +88,8 @@ def refuse_corruption(s: Situation) -> Decision | None:
         return None
     hint = "compare HashKV of all members at one revision, keep the majority's data, replace the odd one"
     accused = ", ".join(sorted({_accused_by(each, s) for each in raised}))
-    return do(CallHuman(hint), f"etcd raised a CORRUPT alarm: members' data differ; it accuses {accused}")
+    why = f"etcd raised a CORRUPT alarm: members' data differ; it accuses {accused}"
+    return do(CallHuman(hint, Reason.CORRUPTION), why)
 
 
 def _accused_by(error: str, s: Situation) -> str:
@@ -102,5 +107,6 @@ def refuse_a_corrupting_version(s: Situation) -> Decision | None:
     """The installed etcd is one of those that lose committed writes in a crash."""
     if isinstance(s.o.etcd_version, str) and s.o.etcd_version in CORRUPTING_VERSIONS:
         hint = "install etcd 3.5.26 or later"
-        return do(CallHuman(hint), f"etcd {s.o.etcd_version} is known to lose committed writes in a crash")
+        why = f"etcd {s.o.etcd_version} is known to lose committed writes in a crash"
+        return do(CallHuman(hint, Reason.CORRUPTING_VERSION), why)
     return None

@@ -25,6 +25,7 @@ from agent.model.actions import (
     Decision,
     Launch,
     PutInPlace,
+    Reason,
     StampIdentity,
     StartEtcd,
     WriteClaim,
@@ -69,14 +70,16 @@ def _restore(s: Situation, record: GenerationRecord, seed: Seed) -> Decision:
         )
     if seed.bump_revision and s.o.can_bump_revisions is False:
         hint = "install the same etcd as on the other founders (3.5.10 or later)"
-        return do(CallHuman(hint), "the others restore with bumped revisions, which the restore tool here cannot do")
+        why = "the others restore with bumped revisions, which the restore tool here cannot do"
+        return do(CallHuman(hint, Reason.RESTORE_TOOL), why)
     if seed.sha256 not in s.disk.seeds:
         return _fetch(s, seed)
     task = RestoreSeed(seed, identity.nonce, s.me.instance, s.me.peer_url, record.token, _initial_cluster(record))
     refused = s.refused(task)
     if refused is not None:
         hint = "look at the agent's log; `recover --from MANIFEST` begins anew from another snapshot"
-        return do(CallHuman(hint), f"the seed of generation {record.generation} cannot be restored: {refused}")
+        why = f"the seed of generation {record.generation} cannot be restored: {refused}"
+        return do(CallHuman(hint, Reason.BAD_SEED), why)
     if not s.task_is_due:
         return wait(Blocker.RESTORE, f"restoring the seed of generation {record.generation}{_how_far(work)}")
     return do(BeginTask(task), f"the seed of generation {record.generation} is here and verified: restore it")
@@ -88,11 +91,13 @@ def _fetch(s: Situation, seed: Seed) -> Decision:
         return wait(Blocker.IGNORANCE, f"the seed {seed.manifest} is to be restored, and its manifest is {manifest}")
     if isinstance(s.o.etcd_version, str) and is_newer_minor(manifest.etcd_version, s.o.etcd_version):
         hint = f"install etcd {manifest.etcd_version} or later, as on the other founders"
-        return do(CallHuman(hint), f"the seed {seed.manifest} is of a newer etcd than {s.o.etcd_version}")
+        why = f"the seed {seed.manifest} is of a newer etcd than {s.o.etcd_version}"
+        return do(CallHuman(hint, Reason.NEWER_SNAPSHOT), why)
     refused = s.refused(FetchSeed(manifest)) if manifest.sha256 == seed.sha256 else "its digest is another"
     if refused is not None:
         hint = "`recover --from MANIFEST` begins anew from another snapshot"
-        return do(CallHuman(hint), f"the seed {seed.manifest} is not what the record says: {refused}")
+        why = f"the seed {seed.manifest} is not what the record says: {refused}"
+        return do(CallHuman(hint, Reason.BAD_SEED), why)
     if not s.task_is_due:
         return wait(Blocker.RESTORE, f"fetching the seed {seed.manifest}{_how_far(work)}")
     return do(BeginTask(FetchSeed(manifest)), f"the seed {seed.manifest} is to be restored: fetch and verify it")

@@ -33,7 +33,7 @@ from agent.decide.leaving import the_hook_is_due
 from agent.decide.removing import quorum_survives_without
 from agent.decide.restarting import etcd_start_due_in
 from agent.decide.situation import Situation, do
-from agent.model.actions import AskToBeReplaced, CallHuman, CompleteHook, Decision, RemoveMember
+from agent.model.actions import AskToBeReplaced, CallHuman, CompleteHook, Decision, Reason, RemoveMember
 from agent.model.cluster import Member, Membership, MemberStatus, is_newer_minor
 from agent.model.disk import Obstacle, ObstacleKind, Stage
 from agent.model.fleet import Transition
@@ -86,7 +86,8 @@ def ask_to_be_replaced(s: Situation) -> Decision | None:
         if asked_at is not None and s.o.now - asked_at < ASK_AGAIN:
             return None
         return do(AskToBeReplaced(), why)
-    return _call(s, "replace this instance (terminate it: its group launches another)", why)
+    hint = "replace this instance (terminate it: its group launches another)"
+    return _call(s, CallHuman(hint, Reason.UNFIT_INSTANCE), why)
 
 
 def name_what_keeps_etcd_down(s: Situation) -> Decision | None:
@@ -94,21 +95,25 @@ def name_what_keeps_etcd_down(s: Situation) -> Decision | None:
     obstacle = what_keeps_etcd_down(s)
     if obstacle is None or _down(s) is None:
         return None
-    return _call(s, HINTS[obstacle.kind], str(obstacle))
+    return _call(s, CALLS[obstacle.kind], str(obstacle))
 
 
-HINTS = {
-    ObstacleKind.DISK: "look at the kernel's log, and replace the instance or its volume",
-    ObstacleKind.FULL: "make room on the disk of etcd.data_root (quarantine/ may hold old data), or enlarge it",
-    ObstacleKind.PORT: "stop whatever listens there, or choose other ports in [etcd]",
-    ObstacleKind.BINARY: "install the etcd that the other members run, or correct etcd.binary",
+CALLS = {
+    ObstacleKind.DISK: CallHuman("look at the kernel's log, and replace the instance or its volume", Reason.DISK_FAILS),
+    ObstacleKind.FULL: CallHuman(
+        "make room on the disk of etcd.data_root (quarantine/ may hold old data), or enlarge it", Reason.DISK_FULL
+    ),
+    ObstacleKind.PORT: CallHuman("stop whatever listens there, or choose other ports in [etcd]", Reason.PORT_TAKEN),
+    ObstacleKind.BINARY: CallHuman(
+        "install the etcd that the other members run, or correct etcd.binary", Reason.WRONG_ETCD
+    ),
 }
 
 
-def _call(s: Situation, hint: str, why: str) -> Decision | None:
+def _call(s: Situation, call: CallHuman, why: str) -> Decision | None:
     """Instead of a mere pause between two starts: etcd is still started when it is due."""
     due = etcd_start_due_in(s)
-    return do(CallHuman(hint), why) if due is not None and due > timedelta(0) else None
+    return do(call, why) if due is not None and due > timedelta(0) else None
 
 
 def _down(s: Situation) -> str | None:

@@ -26,12 +26,14 @@ from agent.model.actions import (
     CallHuman,
     Compact,
     CompleteHook,
+    CreateAuthority,
     CreateGeneration,
     Decision,
     Disarm,
     ExpireSnapshots,
     FileReport,
     HeartbeatHook,
+    IssueCertificates,
     MarkBad,
     MoveLeader,
     PromoteMember,
@@ -39,6 +41,7 @@ from agent.model.actions import (
     PublishRecords,
     PutInPlace,
     Quarantine,
+    ReloadEtcd,
     RemoveMember,
     Rest,
     StampIdentity,
@@ -100,6 +103,8 @@ def is_held_back(action: Action, disk: Disk) -> bool:
             return True
         case CreateGeneration() | WriteClaim() | PutInPlace() | MarkBad() | CompleteHook() | AskToBeReplaced():
             return True
+        case CreateAuthority() | ReloadEtcd():
+            return True
         case StampIdentity(identity=identity):
             return identity.stage not in (Stage.MEMBER, Stage.FENCED)  # a step of founding or joining
         case StartEtcd():
@@ -112,7 +117,7 @@ def is_held_back(action: Action, disk: Disk) -> bool:
             return True
         case Rest() | Wait() | CallHuman() | FileReport() | HeartbeatHook() | WriteFormed():
             return False
-        case ExpireSnapshots() | Quarantine() | ProtectFromScaleIn() | PublishRecords():
+        case ExpireSnapshots() | Quarantine() | ProtectFromScaleIn() | PublishRecords() | IssueCertificates():
             return False
         case _:
             assert_never(action)

@@ -19,6 +19,7 @@ from agent.model.actions import (
     CallHuman,
     Decision,
     Launch,
+    Reason,
     RemoveMember,
     StampIdentity,
     StartEtcd,
@@ -49,7 +50,8 @@ def join(s: Situation) -> Decision | None:
         )
     if s.o.membership.cluster_id != s.o.formed.cluster_id:
         why = f"the cluster that answers has ID {s.o.membership.cluster_id}, generation {record.generation} another"
-        return do(CallHuman("find out which etcd answers at our members' addresses"), why)
+        hint = "find out which etcd answers at our members' addresses"
+        return do(CallHuman(hint, Reason.STRANGERS_ANSWER), why)
     return _join(s, record, s.o.membership)
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from agent.decide.situation import Situation, do, wait
 from agent.decide.snapshotting import newest_of
-from agent.model.actions import BeginTask, Blocker, CallHuman, Compact, Decision, Disarm
+from agent.model.actions import BeginTask, Blocker, CallHuman, Compact, Decision, Disarm, Reason
 from agent.model.cluster import Alarm, AlarmKind, Member, Membership, MemberStatus
 from agent.model.fleet import Fleet
 from agent.model.known import Unknown
@@ -54,7 +54,7 @@ def make_room(s: Situation) -> Decision | None:
         return None
     said = f"{membership.find(full[0].member)} raised NOSPACE: its database is full, and etcd refuses writes"
     if not s.policy.nospace:
-        return do(CallHuman(HINT), said)
+        return do(CallHuman(HINT, Reason.DATABASE_FULL), said)
     reason = _not_now(s, membership)
     if reason is not None:
         return wait(Blocker.MAINTENANCE, f"{said}; room is made once all is well: {reason}")
@@ -75,7 +75,9 @@ def _make_room(s: Situation, membership: Membership, full: list[Alarm], said: st
             return _defragment(member, statuses[member.id], said)
     if all(each.db_size_bytes < ROOM * s.policy.quota_bytes for each in statuses.values()):
         return do(Disarm(full[0]), f"{said}; there is room again")
-    return do(CallHuman(HINT), f"{said}, compacted and defragmented as it is: what it holds is too much")
+    return do(
+        CallHuman(HINT, Reason.DATABASE_FULL), f"{said}, compacted and defragmented as it is: what it holds is too much"
+    )
 
 
 def defragment(s: Situation) -> Decision | None:

@@ -20,12 +20,14 @@ from agent.model.actions import (
     CallHuman,
     Compact,
     CompleteHook,
+    CreateAuthority,
     CreateGeneration,
     Decision,
     Disarm,
     ExpireSnapshots,
     FileReport,
     HeartbeatHook,
+    IssueCertificates,
     MembershipChange,
     MoveLeader,
     PromoteMember,
@@ -33,6 +35,7 @@ from agent.model.actions import (
     PublishRecords,
     PutInPlace,
     Quarantine,
+    ReloadEtcd,
     RemoveMember,
     Rest,
     StampIdentity,
@@ -43,6 +46,7 @@ from agent.model.actions import (
     WriteClaim,
     WriteFormed,
 )
+from agent.model.certificates import Issued
 from agent.model.cluster import Alarm, AlarmKind, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdStopped, Identity, Obstacle, ObstacleKind, Stage
 from agent.model.dns import RecordSet, RecordType
@@ -68,6 +72,7 @@ HARMLESS = (
     Quarantine,
     ProtectFromScaleIn,
     PublishRecords,
+    IssueCertificates,
 )
 """What an operator's hold does not hold back."""
 
@@ -90,6 +95,15 @@ def _to_the_action(decision: Decision, o: Observation, memory: Memory) -> tuple[
             return _to_publishing(records, o)
         case AskToBeReplaced():
             return _to_being_replaced(o)
+        case ReloadEtcd():
+            return _to_reloading(o)
+        case CreateAuthority():
+            return failing(
+                there_is_none=o.authorities is None,
+                nothing_was_ever_founded=o.head is None
+                and isinstance(o.disk, Disk)
+                and o.disk.data is not Data.PRESENT,
+            )
         case StopEtcd() | Quarantine() | StampIdentity() | StartEtcd() | PutInPlace() | BeginTask():
             return _to_changing_this_instance(decision.action, o, memory)
         case CreateGeneration(record=record):
@@ -244,6 +258,21 @@ def _to_being_replaced(o: Observation) -> tuple[str, ...]:
         and identity is not None
         and identity.cluster_id == o.membership.cluster_id
         and _remains(entry, o.membership, o),
+    )
+
+
+def _to_reloading(o: Observation) -> tuple[str, ...]:
+    """It is away for a moment: nobody else may be, and it must be able to come back by itself."""
+    members = o.membership.members if isinstance(o.membership, Membership) else ()
+    spoken = [o.answers.of.get(each.id) for each in members]
+    identity = o.disk.identity if isinstance(o.disk, Disk) else None
+    return failing(
+        a_quorum_stands_behind_the_list=bool(members),
+        every_member_answers_and_has_a_leader=all(
+            isinstance(each, MemberStatus) and each.leader is not None for each in spoken
+        ),
+        its_certificates_are_valid=isinstance(o.issued, Issued) and o.issued.expires_at > o.now,
+        it_starts_again_on_its_own_data=identity is not None and identity.stage is not Stage.FENCED,
     )
 
 

@@ -34,6 +34,7 @@ from agent.model.actions import (
     CreateGeneration,
     Decision,
     MarkBad,
+    Reason,
     StampIdentity,
     StopEtcd,
     WriteClaim,
@@ -74,7 +75,8 @@ def recover(s: Situation) -> Decision | None:
     if s.o.formed is None and record.seed is None and not verdict.holders:
         return _create(s, record, verdict, None, "it never formed, and nobody has any data of it")
     hint = "look into quarantine/ on every instance; `recover --from MANIFEST`, `--from URL` or `--from empty` decide"
-    return do(CallHuman(hint), f"generation {record.generation} is lost, and there is nothing to restore it from")
+    why = f"generation {record.generation} is lost, and there is nothing to restore it from"
+    return do(CallHuman(hint, Reason.NOTHING_TO_RESTORE), why)
 
 
 def stay_down(s: Situation) -> Decision | None:
@@ -182,7 +184,8 @@ def _restore(s: Situation, record: GenerationRecord, lost: Lost, manifest: Manif
         return wait(Blocker.IGNORANCE, f"whether {manifest.name} can be restored here: etcd's version is unknown")
     if is_newer_minor(manifest.etcd_version, s.o.etcd_version):
         hint = f"install etcd {manifest.etcd_version} or later; `recover --from MANIFEST` takes an older snapshot"
-        return do(CallHuman(hint), f"{manifest.name} is of etcd {manifest.etcd_version}, here is {s.o.etcd_version}")
+        why = f"{manifest.name} is of etcd {manifest.etcd_version}, here is {s.o.etcd_version}"
+        return do(CallHuman(hint, Reason.NEWER_SNAPSHOT), why)
     if manifest.sha256 not in s.disk.seeds:
         return _fetch(s, manifest)
     seed = _seed(s, manifest, "snapshot")
@@ -217,7 +220,7 @@ def _seed(s: Situation, manifest: Manifest, source: str) -> Seed | Decision:
         because = f"what the restore tool can do is {can_bump}"
         if can_bump.why in (Ignorance.NOT_ASKED, Ignorance.TIMEOUT):
             return wait(Blocker.IGNORANCE, because)
-        return do(CallHuman("install etcdutl (etcdctl for 3.4) beside etcd"), because)
+        return do(CallHuman("install etcdutl (etcdctl for 3.4) beside etcd", Reason.RESTORE_TOOL), because)
     key, revision = manifest.name.manifest_key, manifest.name.revision
     return Seed(key, revision, manifest.sha256, source, bump if can_bump is True else 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.decide.situation import Situation, do
-from agent.model.actions import CallHuman, Decision, Disarm, StampIdentity, UpdatePeerUrl, WriteFormed
+from agent.model.actions import CallHuman, Decision, Disarm, Reason, StampIdentity, UpdatePeerUrl, WriteFormed
 from agent.model.cluster import AlarmKind, MemberStatus
 from agent.model.disk import Stage
 from agent.model.generation import Formed
@@ -22,7 +22,7 @@ def stamp_membership(s: Situation) -> Decision | None:
         return None
     if identity.member_id not in (None, local.member_id):
         why = f"we joined as member {identity.member_id}, but our etcd runs as {local.member_id}"
-        return do(CallHuman("another etcd runs at this address: stop it"), why)
+        return do(CallHuman("another etcd runs at this address: stop it", Reason.STRANGE_MEMBER_ID), why)
     settled = replace(
         identity,
         stage=Stage.MEMBER,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from agent.decide import (
     assembling,
+    certifying,
     contradicting,
     draining,
     fencing,
@@ -47,6 +48,7 @@ class Rule:
 
 RULES: tuple[Rule, ...] = (
     Rule("keep-hook", leaving.keep_the_hook),
+    Rule("issue-certificates", certifying.issue_certificates),
     Rule("unsound-bucket", contradicting.refuse_an_unsound_bucket),
     Rule("garbled-record", contradicting.refuse_a_garbled_record),
     Rule("file-report", reporting.file_report),
@@ -70,6 +72,7 @@ RULES: tuple[Rule, ...] = (
     Rule("ask-replacement", healing.ask_to_be_replaced),
     Rule("name-obstacle", healing.name_what_keeps_etcd_down),
     Rule("back-off", restarting.back_off),
+    Rule("await-certificates", certifying.await_certificates),
     Rule("tell-of-move", restarting.tell_the_quorum_of_a_move),
     Rule("restart-in-place", restarting.restart_in_place),
     Rule("stamp-membership", settling.stamp_membership),
@@ -91,6 +94,7 @@ RULES: tuple[Rule, ...] = (
     Rule("take-snapshot", snapshotting.take_snapshot),
     Rule("expire-snapshots", snapshotting.expire_snapshots),
     Rule("drill", snapshotting.drill),
+    Rule("reload-authorities", certifying.reload_authorities),
     Rule("make-room", maintaining.make_room),
     Rule("defragment", maintaining.defragment),
     Rule("protect", protecting.protect_while_it_is_needed),

@@ -5,6 +5,7 @@ House rule: what comes out parses like the real thing, or the agent would be tes
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from xml.etree import ElementTree
@@ -30,6 +31,8 @@ THROTTLED = {"ec2": "RequestLimitExceeded", "s3": "SlowDown"}
 def error_body(service: str, status: int, code: str, message: str = "injected by the lab") -> bytes:
     """An error as this service words it; without a code, the one that usually goes with the status."""
     code = code or _usual_code(service, status)
+    if service == "ssm":
+        return json.dumps({"__type": code, "message": message}).encode()
     error = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
     if service == "s3":
         return f'<?xml version="1.0" encoding="UTF-8"?>{error}'.encode()
@@ -41,6 +44,8 @@ def error_body(service: str, status: int, code: str, message: str = "injected by
 def _usual_code(service: str, status: int) -> str:
     if service == "ec2" and status == 403:
         return "UnauthorizedOperation"
+    if service == "ssm" and status == 403:
+        return "AccessDeniedException"
     if status == 503:
         return THROTTLED.get(service, "Throttling")
     return CODES.get(status, "InternalError" if status >= 500 else "ValidationError")

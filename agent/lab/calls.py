@@ -6,6 +6,7 @@ House rule: reading a request never consumes it.
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -49,7 +50,7 @@ class Call:
     service: str
     operation: str
     resource: str
-    """S3: /bucket/key. Elsewhere: the parameters as they were sent."""
+    """S3: /bucket/key. Elsewhere: the parameters as they were sent, but for a value that is secret."""
     caller: str
 
     @property
@@ -66,12 +67,24 @@ class Call:
 def read_call(environ: dict[str, Any], who: Callable[[str], str]) -> Call:
     """What a WSGI request asks. `who` turns an access key ID into a name."""
     key, service = _credential(environ)
+    if "HTTP_X_AMZ_TARGET" in environ:  # the JSON protocol, such as SSM's
+        operation = str(environ["HTTP_X_AMZ_TARGET"]).rpartition(".")[2]
+        return Call(service, operation, _named_in(_peek(environ)), who(key))
     if service == "s3" or not _is_form(environ):
         operation, resource = _s3_operation(environ)
         return Call(service or "s3", operation, resource, who(key))
     body = _peek(environ)
     form = parse_qs(body)
     return Call(service, form.get("Action", ["?"])[0], unquote(body), who(key))
+
+
+def _named_in(body: str) -> str:
+    """The parameters, without their values: those may be keys."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return "?"
+    return json.dumps({name: value for name, value in found.items() if name != "Value"})
 
 
 def _credential(environ: dict[str, Any]) -> tuple[str, str]:

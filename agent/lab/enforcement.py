@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -42,6 +42,7 @@ S3_ACTIONS = {
     "DeleteObjects": "DeleteObject",
     "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration",
     "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration",
+    "GetBucketEncryption": "GetEncryptionConfiguration",
 }
 CREATING = frozenset({"PutObject", "CompleteMultipartUpload", "CopyObject"})
 """What makes an object: the value of s3:ObjectCreationOperation is true for these, and false for the steps before."""
@@ -74,7 +75,10 @@ class Enforcement:
         """Why AWS would refuse this; None where it would not. `role` None: the operator."""
         granted = None if role is None else self._granted(role)
         who = f"arn:aws:iam::{ACCOUNT}:user/operator" if role is None else f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}"
-        requests = self._of_s3(environ, call) if call.service == "s3" else [self._elsewhere(call)]
+        if call.service == "ssm":
+            requests: Iterable[Request] = _of_parameters(call)
+        else:
+            requests = self._of_s3(environ, call) if call.service == "s3" else [self._elsewhere(call)]
         for request in requests:
             if denied(request, self._bucket_policy(call)):
                 return f"User: {who} {_wanting(request)} with an explicit deny in a resource-based policy"
@@ -138,6 +142,18 @@ class Enforcement:
             return ()
         bucket = self._of.s3.buckets.get(call.resource.strip("/").partition("/")[0].partition("?")[0])
         return () if bucket is None or bucket.policy is None else _statements(bucket.policy)
+
+
+def _of_parameters(call: Call) -> Iterator[Request]:
+    """A path is a resource like a parameter's name; `ssm:Overwrite` goes with each PutParameter."""
+    asked = json.loads(call.resource)
+    name = asked.get("Name") or asked.get("Path", "")
+    overwrite = {"ssm:overwrite": [str(asked.get("Overwrite", False)).lower()]}
+    context = {**_everywhere(), **(overwrite if call.operation == "PutParameter" else {})}
+    yield Request(f"ssm:{call.operation}", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{name}", context)
+    key = asked.get("KeyId", "")
+    if key.startswith("arn:"):
+        yield Request("kms:Encrypt", key, {**_everywhere(), "kms:viaservice": [f"ssm.{REGION}.amazonaws.com"]})
 
 
 def install() -> None:

@@ -77,11 +77,14 @@ def grant(endpoint: str, spec: LabSpec) -> None:
     """Give the instances' role the policy that `iam-policy` prints for the settings they will have."""
     storage = {"bucket": spec.bucket, "prefix": spec.prefix, **spec.settings.get("storage", {})}
     cluster = spec.settings.get("cluster", {}).get("name", spec.cluster)
+    tls = spec.settings.get("tls", {})
     scope = Scope(
         storage["bucket"],
         f"{storage['prefix']}/{cluster}/".lstrip("/"),
         tags=(("etcd-cluster", spec.cluster),),
         kms_key_id=storage.get("kms_key_id", ""),
+        parameters=f"/etcd-asg-agent/{cluster}" if tls.get("mode") == "ca" else "",
+        parameters_key_id=tls.get("kms_key_id", ""),
     )
     document = json.dumps(policy(scope))
     client("iam", endpoint).put_role_policy(RoleName=ROLE, PolicyName=ROLE, PolicyDocument=document)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agent.model.certificates import Authorities
 from agent.model.cluster import Alarm
 from agent.model.disk import Identity
 from agent.model.dns import RecordSet
@@ -33,6 +34,34 @@ class Blocker(StrEnum):
     LEAVING = "leaving"  # the instance is being terminated: it joins nothing any more
     HOLD = "hold"  # the operator to release the cluster
     MAINTENANCE = "maintenance"  # every member to be well, before one of them is blocked
+    CERTIFICATES = "certificates"  # certificates for this instance, without which no etcd is started
+
+
+class Reason(StrEnum):
+    """What a human is called for. Bounded, because it is a metric label; each has its entry in docs/operate.md."""
+
+    UNSOUND_BUCKET = "unsound-bucket"  # it ignores preconditions, or expires what decides
+    GARBLED_RECORD = "garbled-record"  # a record, claim or formed.json that makes no sense
+    UNSIGNED_DATA = "unsigned-data"  # etcd's data without an identity
+    FOREIGN_CLUSTER = "foreign-cluster"  # data of a cluster of another name
+    BUCKET_BEHIND_DISK = "bucket-behind-disk"  # the disk knows a generation that the bucket does not
+    RECORDS_MISSING = "records-missing"  # snapshots or data, and no generation that made them
+    STRANGE_CLUSTER_ID = "strange-cluster-id"  # our etcd is of another lineage
+    STRANGERS_ANSWER = "strangers-answer"  # at our members' addresses another cluster answers
+    STRANGE_MEMBER_ID = "strange-member-id"  # at our own address another member's etcd answers
+    CORRUPTION = "corruption"  # etcd's CORRUPT alarm
+    CORRUPTING_VERSION = "corrupting-version"  # an etcd that loses writes in a crash
+    NOTHING_TO_RESTORE = "nothing-to-restore"  # a generation lost, and neither survivor nor snapshot
+    NEWER_SNAPSHOT = "newer-snapshot"  # what is to be restored is of a newer etcd
+    BAD_SEED = "bad-seed"  # the snapshot a generation begins from cannot be restored
+    RESTORE_TOOL = "restore-tool"  # none beside etcd, or one that cannot do what the others' does
+    DATABASE_FULL = "database-full"  # etcd's NOSPACE alarm
+    DISK_FULL = "disk-full"
+    DISK_FAILS = "disk-fails"  # or is read-only
+    PORT_TAKEN = "port-taken"  # one of etcd's
+    WRONG_ETCD = "wrong-etcd"  # none, or an older one than the data needs
+    NO_AUTHORITY = "no-authority"  # tls.mode = "ca", and none in Parameter Store although the cluster was founded
+    UNFIT_INSTANCE = "unfit-instance"  # no member lives here for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +81,7 @@ class CallHuman:
     """The facts contradict each other, or the setup is wrong: page, observe, touch nothing."""
 
     hint: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +270,23 @@ class Compact:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class CreateAuthority:
+    """Make the cluster's first certificate authority, if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssueCertificates:
+    """Make new keys for this instance, have their certificates signed, and put them in the old ones' place."""
+
+    authorities: Authorities
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadEtcd:
+    """Stop etcd so that it starts again in place: it reads whom to trust only then."""
+
+
 Idle = Rest | Wait | CallHuman
 Action = (
     Idle
@@ -267,6 +314,9 @@ Action = (
     | AskToBeReplaced
     | ProtectFromScaleIn
     | PublishRecords
+    | CreateAuthority
+    | IssueCertificates
+    | ReloadEtcd
 )
 
 MembershipChange = AddLearner | PromoteMember | RemoveMember | UpdatePeerUrl

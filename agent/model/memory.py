@@ -18,20 +18,24 @@ from agent.model.actions import (
     CallHuman,
     Compact,
     CompleteHook,
+    CreateAuthority,
     Decision,
     ExpireSnapshots,
     FileReport,
     HeartbeatHook,
+    IssueCertificates,
     MoveLeader,
     Outcome,
     ProtectFromScaleIn,
     PublishRecords,
+    ReloadEtcd,
     Rest,
     Result,
     StartEtcd,
     StopEtcd,
     Wait,
 )
+from agent.model.certificates import Issued
 from agent.model.cluster import Answers, Membership, MemberStatus
 from agent.model.disk import EtcdRunning, EtcdStopped, Obstacle, Stage
 from agent.model.dns import RecordSet
@@ -128,6 +132,12 @@ class Memory:
     etcd_version: str = ""  # of the installed one, as last told
     etcd_refused: bool = False
     """The last start was refused by this instance itself: its disk, its supervisor."""
+    issuing_failed_at: datetime | None = None
+    """When certificates could last not be had; None: the last attempt went well."""
+    must_reload: bool = False
+    """Our etcd was last seen to trust others than Parameter Store says."""
+    whole_since: datetime | None = None
+    """Since when every member has answered, in every round that asked them."""
     replacement_asked_at: datetime | None = None
     """When Auto Scaling was last asked to replace this instance, whatever came of it."""
 
@@ -165,6 +175,7 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
     memory = _remember_loss(memory, o)
     memory = _remember_snapshots(memory, o)
     memory = _remember_spot(memory, o)
+    memory = _remember_trust(memory, o)
     memory = remember_hold(memory, o)
     return replace(
         memory,
@@ -187,6 +198,23 @@ def _remember_spot(memory: Memory, o: Observation) -> Memory:
     if isinstance(o.spot, Unknown):
         return memory
     return replace(memory, spot=o.spot, spot_since=None if o.spot is None else _since(memory.spot_since, o.now))
+
+
+def _remember_trust(memory: Memory, o: Observation) -> Memory:
+    """Whether our etcd has to reload, and since when nobody was missing."""
+    if isinstance(o.membership, Membership) and o.answers.of:
+        spoken = [o.answers.of.get(each.id) for each in o.membership.members]
+        whole = all(isinstance(each, MemberStatus) and each.leader is not None for each in spoken)
+        since = _since(memory.whole_since, o.now) if whole else None
+        memory = replace(memory, whole_since=since)
+    if isinstance(o.trusting, Unknown) or not isinstance(o.local, MemberStatus):
+        return memory
+    own = o.trusting.get(o.local.member_id)
+    if own is None or isinstance(own, Unknown) or not isinstance(o.issued, Issued):
+        return memory
+    must = own != frozenset(o.issued.authorities.trusted)
+    begins = must and not memory.must_reload  # what was seen long ago says nothing of now
+    return replace(memory, must_reload=must, whole_since=None if begins else memory.whole_since)
 
 
 def _begin_anew(memory: Memory) -> Memory:
@@ -220,6 +248,8 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
         return _remember_publishing(memory, result.outcome, now)
     if isinstance(decision.action, HeartbeatHook | ProtectFromScaleIn | AskToBeReplaced):
         return _remember_what_was_asked_of_the_group(memory, decision.action, done, now)
+    if isinstance(decision.action, CreateAuthority | IssueCertificates):
+        return replace(forget_asking(memory), issuing_failed_at=None if done else now)
     if isinstance(decision.action, StartEtcd):
         memory = replace(memory, etcd_refused=result.outcome is Outcome.REFUSED)
     if isinstance(decision.action, Rest | Wait | CallHuman) or result.outcome is Outcome.REFUSED:
@@ -244,7 +274,7 @@ def _remember_a_change(memory: Memory, action: Action, now: datetime) -> Memory:
         return replace(memory, handed_over_at=now)
     if isinstance(action, StartEtcd):
         return replace(memory, etcd_running_since=now)  # it may have ended before we look again
-    if isinstance(action, StopEtcd):
+    if isinstance(action, StopEtcd | ReloadEtcd):
         return replace(memory, etcd_running_since=None)  # ended by us: not a life that was too short
     return memory
 

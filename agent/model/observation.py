@@ -6,16 +6,18 @@ Unknown with `NOT_ASKED`; a rule that reads such a field stays silent, as with a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 
+from agent.model.certificates import Authorities, Issued
 from agent.model.cluster import Alarm, Answers, Membership, MemberStatus
 from agent.model.disk import Disk, EtcdProcess, Obstacle
 from agent.model.dns import RecordSet
 from agent.model.fleet import Fleet
 from agent.model.generation import Claim, Exclusion, FiledReport, Formed, GenerationRecord
 from agent.model.hold import Hold
-from agent.model.ids import InstanceId, Nonce, PeerUrl
+from agent.model.ids import InstanceId, MemberId, Nonce, PeerUrl
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.members import Damaged, MemberEntry, Survey
 from agent.model.snapshot import DrillRecord, Listed, Manifest
@@ -85,6 +87,10 @@ class Observation:
     spot: SpotNotice | Unknown | None = NOT_ASKED  # None: EC2 leaves this instance alone
     rebalance: datetime | Unknown | None = NOT_ASKED  # since when EC2 recommends to replace this spot instance
     hold: Hold | Unknown | None = NOT_ASKED  # `hold.json`; None: nobody holds the cluster
+    issued: Issued | Unknown | None = NOT_ASKED  # this instance's certificates; None: it has none
+    authorities: Authorities | Unknown | None = NOT_ASKED  # None: there is no certificate authority yet
+    trusting: Mapping[MemberId, frozenset[int] | Unknown] | Unknown = NOT_ASKED
+    """Which authorities each member's running etcd takes certificates from."""
 
     @property
     def beside_the_leader(self) -> bool:

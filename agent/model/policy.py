@@ -48,6 +48,7 @@ class Policy:
     drain: timedelta = timedelta(0)  # a member that leaves serves on for this long, and is not ready
     dns: DnsNames | None = None  # where clients find the cluster; None: nothing is published
     protect_voters: bool = False  # from scale-in, while the cluster can spare nobody
+    issues_certificates: bool = False  # tls.mode = "ca": each agent has its own certificates signed
     replace_unhealthy: bool = False  # ask Auto Scaling for another instance where none of ours can live here
 
     def client_url(self, private_ip: str) -> ClientUrl:

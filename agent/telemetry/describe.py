@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.decide.holding import hold_on
 from agent.decide.loss import Lost, NotProven
-from agent.model.actions import Decision
+from agent.model.actions import Action, CallHuman, Decision, Wait
 from agent.model.known import Ignorance, Unknown
 from agent.model.observation import Observation
 from agent.model.round import Round
@@ -62,7 +62,19 @@ def decision(decided: Decision) -> dict[str, Any]:
         "details": plain(decided.action),
         "rule": decided.rule,
         "because": decided.because,
+        "runbook": runbook(decided.action),
     }
+
+
+def runbook(action: Action) -> str | None:
+    """Where the runbook says what it means, and what to do: of a wait, and of a call for a human."""
+    match action:
+        case CallHuman(reason=reason):
+            return f"docs/operate.md#{reason}"
+        case Wait(blocker=blocker):
+            return f"docs/operate.md#waiting-{blocker}"
+        case _:
+            return None
 
 
 def in_a_line(played: Round) -> str:

@@ -23,6 +23,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from agent.model.actions import Reason
 from agent.model.snapshot import DrillResult
 from agent.model.spot import SpotAction
 from agent.model.work import Task
@@ -33,7 +34,13 @@ SNAPSHOT_STATES = ("sound", "bad", "unfinished")
 TASKS = tuple(sorted(each.__name__ for each in get_args(Task)))
 SPOT_ACTIONS = tuple(each.value for each in SpotAction)
 DRILL_RESULTS = tuple(each.value for each in DrillResult)
+REASONS = tuple(each.value for each in Reason)
 CAUSES = ("first", "quorum-lost", "operator")
+CERTIFIED = {
+    "certificate_expiry_timestamp_seconds": 'When this instance\'s certificates end, in Unix time; of tls.mode = "ca".',
+    "authority_expiry_timestamp_seconds": "When the first of the authorities that are trusted ends, in Unix time.",
+    "etcd_reload_due": "1 while this etcd trusts others than Parameter Store says, and is to restart, else 0.",
+}
 OTHER = "other"
 """The label of a value that nobody announced: a bug in the caller, but no reason for unbounded series."""
 
@@ -53,7 +60,9 @@ class Newest:
 class Metrics:
     """Counts what happens. Each method is cheap, keeps nothing but numbers and may be called from any thread."""
 
-    def __init__(self, *, version: str, rules: Collection[str], blockers: Collection[str]) -> None:
+    def __init__(  # noqa: PLR0915  # a list
+        self, *, version: str, rules: Collection[str], blockers: Collection[str]
+    ) -> None:
         """`rules` and `blockers` are all the names there are: each has its series from the start, at zero."""
         # `_created` series double the size of a scrape, and nobody alerts on them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -103,7 +112,13 @@ class Metrics:
         self._needs_human = gauge(
             "needs_human", "1 while facts contradict each other and the agent has stopped acting: somebody has to look."
         )
+        self._reason = gauge(
+            "needs_human_reason",
+            "1 for what a human is called for, 0 for the rest: its entry in docs/operate.md.",
+            "reason",
+        )
         self._hold = gauge("hold", "1 while an operator holds the cluster or this instance, else 0.")
+        self._certified = {name: gauge(name, text) for name, text in CERTIFIED.items()}
         self._vetoes = counter("vetoes_total", "Decisions that the independent second look refused.")
         self._actions = counter("actions_total", "Changes to the world by what became of them.", "action", "outcome")
         self._unknown = counter(
@@ -153,6 +168,7 @@ class Metrics:
         """Alerts and rates need a series to be there before its first event."""
         self.observed()
         self.held(None)
+        self.certified(until=None, authority_until=None, reload_due=None)
         self.listed(newest=None, states=None)
         self.working(None)
         self.drilled(at=None, seconds=None, result=None)
@@ -168,6 +184,8 @@ class Metrics:
             self._decision.labels(rule)
         for reason in self._blockers:
             self._blocked.labels(reason)
+        for reason in REASONS:
+            self._reason.labels(reason)
 
     def identity(
         self, *, cluster: str, instance: str, zone: str = "", member_id: str = "", cluster_id: str = ""
@@ -211,9 +229,9 @@ class Metrics:
         self._unknown.labels(door, ignorance).inc()
 
     def decided(
-        self, rule: str, *, blocked: str | None = None, needs_human: bool = False, interlude: bool = False
+        self, rule: str, *, blocked: str | None = None, needs_human: str | None = None, interlude: bool = False
     ) -> None:
-        """The rule that spoke in this round; what is waited for, if anything; and whether a person is called.
+        """The rule that spoke in this round; what is waited for, if anything; and what a person is called for.
 
         An interlude is counted, and leaves standing what was said before it: an alert must not begin anew.
         """
@@ -226,7 +244,10 @@ class Metrics:
         reason = None if blocked is None else _bounded(blocked, self._blockers)
         for each in (*self._blockers, OTHER):
             self._blocked.labels(each).set(each == reason)
-        self._needs_human.set(needs_human)
+        self._needs_human.set(needs_human is not None)
+        called_for = None if needs_human is None else _bounded(needs_human, REASONS)
+        for each in (*REASONS, OTHER):
+            self._reason.labels(each).set(each == called_for)
 
     def listed(self, *, newest: Newest | None, states: Mapping[str, int] | None) -> None:
         """The snapshots by the last listing; `states` counts them by SNAPSHOT_STATES. None: nobody here ever listed."""
@@ -268,6 +289,11 @@ class Metrics:
     def held(self, held: bool | None) -> None:
         """Whether an operator's pause is on. None: nobody here has been told."""
         self._hold.set(_known(held))
+
+    def certified(self, *, until: float | None, authority_until: float | None, reload_due: bool | None) -> None:
+        """Of this instance's own certificates, in Unix time. None: not known, or somebody else's business."""
+        for name, value in zip(CERTIFIED, (until, authority_until, reload_due), strict=True):
+            self._certified[name].set(_known(value))
 
     def vetoed(self) -> None:
         """The second look refused what the rules decided."""

@@ -6,11 +6,13 @@ and a callable that fails is a 500 on its own page, never the end of the server;
 
 import json
 import logging
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOL_SOCKET
 from typing import Any, Self
 
@@ -45,6 +47,27 @@ class Sources:
     """The last observation and decision; any of our values will do."""
 
 
+class ServerFiles:
+    """A certificate and its key in PEM, read anew when they change. Nobody is asked for a certificate."""
+
+    def __init__(self, cert: Path, key: Path) -> None:
+        self._cert, self._key = cert, key
+        self._stamp: object = None
+        self._context: ssl.SSLContext | None = None
+        self._lock = threading.Lock()
+
+    def secured(self, connection: Any) -> ssl.SSLSocket:
+        """The same connection after its handshake. Raises OSError, with files that cannot be read or used, too."""
+        with self._lock:
+            stamp = [(seen.st_mtime_ns, seen.st_ino) for seen in (self._cert.stat(), self._key.stat())]
+            if self._context is None or stamp != self._stamp:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(self._cert, self._key)
+                self._context, self._stamp = context, stamp
+            context = self._context
+        return context.wrap_socket(connection, server_side=True)
+
+
 class Pulse:
     """Whether the loop still beats. `elapsed` is a clock that only goes forward, in seconds."""
 
@@ -66,10 +89,10 @@ class Pulse:
 class StatusServer:
     """Serves until `stop`. The socket is bound at once, so that a bad address is known at the start."""
 
-    def __init__(self, host: str, port: int, sources: Sources) -> None:
+    def __init__(self, host: str, port: int, sources: Sources, tls: ServerFiles | None = None) -> None:
         """Raises CannotListen. Port 0 takes a free one: see `port`."""
         try:
-            self._server = _Server(host, port, sources)
+            self._server = _Server(host, port, sources, tls)
         except OSError as error:
             reason = error.strerror or str(error)
             raise CannotListen(f"cannot listen on {host} port {port} (http.listen): {reason}") from error
@@ -101,9 +124,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, host: str, port: int, sources: Sources) -> None:
+    def __init__(self, host: str, port: int, sources: Sources, tls: ServerFiles | None) -> None:
         self.address_family = AF_INET6 if ":" in host else AF_INET
         self.sources = sources
+        self._tls = tls
         self._places = threading.BoundedSemaphore(_MOST_AT_ONCE)
         super().__init__((host, port), _Handler)
 
@@ -116,9 +140,19 @@ class _Server(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
-            super().process_request_thread(request, client_address)
+            super().process_request_thread(self._secured(request), client_address)
+        except OSError:  # no TLS came about
+            self.handle_error(request, client_address)
+            self.shutdown_request(request)
         finally:
             self._places.release()
+
+    def _secured(self, request: Any) -> Any:
+        """The handshake is on the request's own thread: one that never ends it keeps nobody else waiting."""
+        if self._tls is None:
+            return request
+        request.settimeout(_REQUEST_SECONDS)
+        return self._tls.secured(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
         """Somebody hung up or sent nonsense: theirs to mend."""

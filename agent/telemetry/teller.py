@@ -12,6 +12,7 @@ from agent.decide.holding import hold_on
 from agent.decide.loss import Blocked, Lost, NotProven
 from agent.decide.snapshotting import newest_of
 from agent.model.actions import CallHuman, Decision, FileReport, Outcome, Rest, Wait
+from agent.model.certificates import Issued
 from agent.model.cluster import Membership, MemberStatus, quorum_of
 from agent.model.disk import Disk
 from agent.model.generation import FiledReport, GenerationRecord, Report
@@ -46,6 +47,9 @@ DOORS: Mapping[str, str] = {
     "spot": "imds",
     "rebalance": "imds",
     "dns": "route53",
+    "issued": "host",
+    "authorities": "ssm",
+    "trusting": "etcd",
 }
 """Behind which door each field of an Observation lies; the others lie in the bucket."""
 
@@ -178,7 +182,7 @@ class Teller:
         self._metrics.decided(
             played.decision.rule,
             blocked=blocked,
-            needs_human=isinstance(action, CallHuman),
+            needs_human=action.reason.value if isinstance(action, CallHuman) else None,
             interlude=isinstance(action, FileReport),
         )
         if played.objections:
@@ -187,6 +191,7 @@ class Teller:
             self._metrics.acted(type(action).__name__, played.result.outcome.value)
         self._gauges(o)
         self._count_snapshots(o, played.memory)
+        self._count_certificates(o, played.memory)
         self._metrics.looped(max(0.0, played.took.total_seconds()), (o.now + played.took).timestamp())
 
     def _gauges(self, o: Observation) -> None:
@@ -214,6 +219,14 @@ class Teller:
             cluster_id=str(identity.cluster_id) if identity and identity.cluster_id else "",
         )
 
+    def _count_certificates(self, o: Observation, memory: Memory) -> None:
+        held = o.issued if isinstance(o.issued, Issued) else None
+        self._metrics.certified(
+            until=None if held is None else held.expires_at.timestamp(),
+            authority_until=None if held is None else held.authority_expires_at.timestamp(),
+            reload_due=None if held is None else memory.must_reload,
+        )
+
     def _count_snapshots(self, o: Observation, memory: Memory) -> None:
         """By the last listing, which memory keeps; a drill's record stays told until the next is read."""
         self._metrics.caused_by(None if memory.head is None else memory.head.cause.kind)
@@ -230,12 +243,20 @@ _MESSAGES = {Rest: "all is well", Wait: "waiting", CallHuman: "a human is needed
 
 
 def _kind(decision: Decision) -> str:
-    action = decision.action
-    return action.blocker if isinstance(action, Wait) else type(action).__name__
+    match decision.action:
+        case Wait(blocker=blocker):
+            return blocker
+        case CallHuman(reason=reason):
+            return reason
+        case action:
+            return type(action).__name__
 
 
 def _facts_of(decision: Decision, **more: object) -> dict[str, Any]:
     action = {"action": type(decision.action).__name__, **describe.decision(decision)["details"]}
+    entry = describe.runbook(decision.action)
+    if entry is not None:
+        more["runbook"] = entry
     return facts(rule=decision.rule, because=decision.because, **action, **more)
 
 

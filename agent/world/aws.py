@@ -53,16 +53,25 @@ METHODS = {
     "DescribeWarmPool": "describe_warm_pool",
     "GetBucketLifecycleConfiguration": "get_bucket_lifecycle_configuration",
     "GetObject": "get_object",
+    "GetParametersByPath": "get_parameters_by_path",
     "HeadObject": "head_object",
     "ListMultipartUploads": "list_multipart_uploads",
     "ListObjectsV2": "list_objects_v2",
     "ListResourceRecordSets": "list_resource_record_sets",
     "PutObject": "put_object",
+    "PutParameter": "put_parameter",
     "RecordLifecycleActionHeartbeat": "record_lifecycle_action_heartbeat",
     "SetInstanceHealth": "set_instance_health",
     "SetInstanceProtection": "set_instance_protection",
 }
 """Every AWS operation that `call` knows, and boto3's name of it."""
+
+DIAGNOSTICS = {
+    "GetBucketEncryption": "get_bucket_encryption",
+    "GetBucketVersioning": "get_bucket_versioning",
+    "GetPublicAccessBlock": "get_public_access_block",
+}
+"""What the doctor asks besides. No instance role has to allow it: an administrator's may."""
 
 BULK = (
     "CreateMultipartUpload",
@@ -154,7 +163,7 @@ class Aws:
         self._on_call("s3", operation, result, perf_counter() - context.get(BEGAN, perf_counter()))
 
     def _answer(self, asked: Asked, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        method = getattr(self._client(asked.service), METHODS[asked.operation])
+        method = getattr(self._client(asked.service), (METHODS | DIAGNOSTICS)[asked.operation])
         if asked.operation.startswith(("Put", "Change", "Complete", "Record", "Set")):
             return _with_body(method(**parameters))
         return ONCE_MORE.copy()(lambda: _with_body(method(**parameters)))

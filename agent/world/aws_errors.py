@@ -4,7 +4,7 @@ House rules. A code that says the request had no effect and will be refused agai
 operator can act on: the call, the resource, and the policy statement that would allow it. Everything that says nothing
 about the world is `Unavailable`. A fault of our own (credentials, clock, certificate store) is never called a fault of
 the service. What nobody has seen yet is `Unavailable`: only a definite no may be called one.
-Codes: AWS's "Error Responses" of S3, "Error codes" of EC2, "Common errors" of Auto Scaling.
+Codes: AWS's "Error Responses" of S3, "Error codes" of EC2, "Common errors" of Auto Scaling, "PutParameter" of SSM.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ THROTTLED = frozenset(
         "Throttling",
         "ThrottlingException",
         "TooManyRequestsException",
+        "TooManyUpdates",
     }
 )
 
@@ -78,7 +79,14 @@ WRONG_REGION = frozenset({"AuthorizationHeaderMalformed", "IllegalLocationConstr
 DENIED_FOR = re.compile(r"not authorized to perform: ((?:s3|kms):\w+)(?:.*?(arn:aws[\w-]*:(?:s3|kms):[^\s,\"]+))?")
 """AWS's "Access denied message examples" of S3: `User: … is not authorized to perform: ACTION on resource: "ARN" …`."""
 
-ABSENT = frozenset({"NoSuchKey", "NoSuchLifecycleConfiguration"})
+ABSENT = frozenset(
+    {
+        "NoSuchKey",
+        "NoSuchLifecycleConfiguration",
+        "NoSuchPublicAccessBlockConfiguration",
+        "ServerSideEncryptionConfigurationNotFoundError",
+    }
+)
 """S3's own words for "there is none". A 404 in any other words may come from something that is not S3."""
 
 
@@ -87,7 +95,10 @@ class NotFound(Refused):
 
 
 class AlreadyThere(Refused):
-    """S3 answered that `If-None-Match: *` failed: there is an object. It may be our own, from an answer we lost."""
+    """S3 answered that `If-None-Match: *` failed, or SSM that there is such a parameter: there is one.
+
+    It may be our own, from an answer we lost.
+    """
 
 
 class OutOfRange(Refused):
@@ -181,6 +192,8 @@ def _answered(error: aws.ClientError, asked: Asked) -> Trouble:
         return Refused(f"{said}: check dns.zone_id", Ignorance.OURS)
     if code in WRONG_REGION:
         return Refused(f"{said}: the bucket is in another region; check storage.bucket and AWS_REGION", Ignorance.OURS)
+    if code == "ParameterAlreadyExists":
+        return AlreadyThere(said)
     if code in ABSENT or (asked.operation, code) == ("AbortMultipartUpload", "NoSuchUpload"):
         return NotFound(said)
     return _by_status(status, said)
@@ -223,7 +236,7 @@ def _statement(error: aws.ClientError, asked: Asked) -> str:
     action, resource, need = asked.action, asked.arn, asked.need
     said = DENIED_FOR.search(_one_line(error.response.get("Error", {}).get("Message") or ""))
     if said is not None and said[1] != action:
-        action, resource, need = said[1], said[2] or "*", need_of_action(said[1])
+        action, resource, need = said[1], said[2] or "*", need_of_action(said[1], asked.service)
     sid = {} if need is None else {"Sid": need.sid}
     return json.dumps({**sid, "Effect": "Allow", "Action": action, "Resource": resource}, separators=(",", ":"))
 

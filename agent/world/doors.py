@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from agent.model.actions import Launch
+from agent.model.certificates import Authorities, Issued
 from agent.model.cluster import Alarm, Membership, MemberStatus
 from agent.model.disk import Disk, EtcdProcess, Identity, Obstacle
 from agent.model.dns import RecordSet, RecordType
@@ -267,6 +268,30 @@ class Dns(Protocol):
         ...
 
 
+class Certificates(Protocol):
+    """The certificate authorities in Parameter Store, and what they signed for this instance."""
+
+    def issued(self) -> Issued | None:
+        """What lies on this disk. None: nothing, or nothing that is whole."""
+        ...
+
+    def authorities(self) -> Authorities | None:
+        """Whom to trust now. None: there is none, by an answer that was read to its end."""
+        ...
+
+    def create_authority(self) -> bool:
+        """Make the first, once. False: there is one."""
+        ...
+
+    def issue(self, authorities: Authorities) -> None:
+        """New keys, and certificates for them; all of it is exchanged at once."""
+        ...
+
+    def trusted_by(self, endpoints: Sequence[ClientUrl]) -> Mapping[ClientUrl, frozenset[int] | Unknown]:
+        """Whom the etcds that run there take certificates from, by their handshakes. 0: somebody we do not know."""
+        ...
+
+
 class Workshop(Protocol):
     """Tasks that outlast a round, one at a time (`agent.model.work`)."""
 
@@ -291,3 +316,4 @@ class World:
     host: Host
     workshop: Workshop
     dns: Dns | None = None  # None: the operator wants nothing published
+    certificates: Certificates | None = None  # None: others issue them, or there are none

@@ -12,6 +12,7 @@ from agent.model.faults import Unavailable
 from agent.model.known import Ignorance
 
 HAS_LEADER = re.compile(rb"^etcd_server_has_leader (\S+)$", re.MULTILINE)
+SYNCED = re.compile(rb'^etcd_disk_wal_fsync_duration_seconds_bucket\{le="([^"]+)"\} (\d+)$', re.MULTILINE)
 MAX_BYTES = 8 << 20
 CHUNK_BYTES = 64 << 10
 
@@ -23,6 +24,14 @@ def leader_seen(url: str, deadline: timedelta) -> bool:
     if match is None or match[1] not in (b"0", b"1"):
         raise Unavailable(Ignorance.MALFORMED, f"{url} says nothing of etcd_server_has_leader: is it etcd's?")
     return match[1] == b"1"
+
+
+def sync_histogram(url: str, deadline: timedelta) -> dict[float, int]:
+    """How often the log was synced within how many seconds, by etcd's own count since it started; `inf`: ever."""
+    found = SYNCED.findall(_page(f"{url.rstrip('/')}/metrics", deadline.total_seconds()))
+    if not found:
+        raise Unavailable(Ignorance.MALFORMED, f"{url} says nothing of etcd_disk_wal_fsync_duration_seconds")
+    return {float(bound): int(count) for bound, count in found}
 
 
 def _page(url: str, seconds: float) -> bytes:

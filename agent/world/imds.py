@@ -92,6 +92,16 @@ class Imds:
             return None
         return _time(_object("rebalance recommendation", said), "noticeTime", "rebalance recommendation")
 
+    def tags(self) -> tuple[str, ...] | None:
+        """The keys of the instance's tags. None (404): the metadata options do not show them, or there are none."""
+        said = self._read("tags", "/latest/meta-data/tags/instance")
+        return None if said is None else tuple(said.split())
+
+    def needs_token(self) -> bool:
+        """Whether IMDSv1, which asks for none, is off."""
+        status, text = self._request("instance-id", "GET", "/latest/meta-data/instance-id", {})
+        return status == 401 or _judged("instance-id", status, text) is None
+
     def _identity(self) -> Mapping[str, Any]:
         said = self._read("identity-document", "/latest/dynamic/instance-identity/document")
         return _object("identity document", said or "")

@@ -11,6 +11,8 @@ Three things that are easily taken for carelessness:
    whoever lists without any prefix sees the names of the whole bucket: give the cluster a bucket of its own.
  - What decides (`generations/`, and the probe) may be written with `If-None-Match` only. The bucket's policy should
    say the same to everybody else, and let nobody delete it: `terraform-example/` does.
+ - An instance may read the certificate authority, keys and all: it issues its own certificates. It may make the first
+   one, and change none: `ssm:Overwrite`. The steps of a rotation are an operator's, with credentials of his own.
  - A key of KMS is used by S3 in the role's name, never by the agent itself: `kms:ViaService`. A multipart upload needs
    kms:Decrypt, too.
 """
@@ -30,6 +32,8 @@ ACTIONS = {
     "s3:UploadPart": "s3:PutObject",
     "s3:CompleteMultipartUpload": "s3:PutObject",
     "s3:GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
+    "s3:GetBucketEncryption": "s3:GetEncryptionConfiguration",
+    "s3:GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
 }
 """IAM's name of an operation, where it is not the operation's own."""
 
@@ -45,6 +49,8 @@ class On(StrEnum):
     OBJECTS = "objects"
     KEY = "key"
     ZONE = "zone"
+    PARAMETERS = "parameters"
+    PARAMETERS_KEY = "the key of parameters"
 
 
 class Only(StrEnum):
@@ -55,6 +61,8 @@ class Only(StrEnum):
     WITH_PROTECTION = "with autoscaling.protect_voters"
     WITH_REPLACEMENT = "with autoscaling.replace_unhealthy"
     WITH_NAMES = "with dns.zone_id"
+    WITH_AN_AUTHORITY = 'with tls.mode = "ca"'
+    WITH_ITS_OWN_KEY = "with tls.kms_key_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +176,29 @@ NEEDS = (
         ("route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets"),
         only=Only.WITH_NAMES,
     ),
+    Need(
+        "ReadAuthority",
+        "whom to trust, and to sign this instance's own certificates",
+        On.PARAMETERS,
+        ("ssm:GetParametersByPath",),
+        only=Only.WITH_AN_AUTHORITY,
+    ),
+    Need(
+        "CreateAuthority",
+        "the first one, once",
+        On.PARAMETERS,
+        ("ssm:PutParameter",),
+        under=("000001/authority",),
+        once=True,
+        only=Only.WITH_AN_AUTHORITY,
+    ),
+    Need(
+        "UseAuthorityKey",
+        "SSM encrypts and decrypts in the role's name",
+        On.PARAMETERS_KEY,
+        ("kms:Decrypt", "kms:Encrypt"),
+        only=Only.WITH_ITS_OWN_KEY,
+    ),
 )
 
 
@@ -176,9 +207,11 @@ def need_of(call: str, key: str = "") -> Need | None:
     return next((each for each in NEEDS if call in each.calls and each.covers(key)), None)
 
 
-def need_of_action(action: str) -> Need | None:
-    """The first statement that allows this action of IAM's somewhere."""
-    return next((each for each in NEEDS if action in each.actions), None)
+def need_of_action(action: str, service: str = "s3") -> Need | None:
+    """The first statement that allows this action of IAM's somewhere; of KMS's, for that service."""
+    keys = {"s3": On.KEY, "ssm": On.PARAMETERS_KEY}
+    other = {on for name, on in keys.items() if name != service}
+    return next((each for each in NEEDS if action in each.actions and each.on not in other), None)
 
 
 # ---- the policy -----------------------------------------------------------------------------------------------------
@@ -200,6 +233,9 @@ class Scope:
     protects: bool = False
     replaces: bool = False
     zone_id: str = ""
+    parameters: str = ""
+    """The path of the certificate authorities' parameters; empty: there are none."""
+    parameters_key_id: str = ""
     partition: str = "aws"
 
     def has(self, only: Only | None) -> bool:
@@ -214,6 +250,10 @@ class Scope:
                 return self.replaces
             case Only.WITH_NAMES:
                 return bool(self.zone_id)
+            case Only.WITH_AN_AUTHORITY:
+                return bool(self.parameters)
+            case Only.WITH_ITS_OWN_KEY:
+                return bool(self.parameters and self.parameters_key_id)
             case None:
                 return True
 
@@ -247,7 +287,12 @@ def _resources(need: Need, scope: Scope) -> list[str]:
         case On.OBJECTS:
             return [object_arn(scope.bucket, scope.root, each, scope.partition) for each in need.under or ("/",)]
         case On.KEY:
-            return [_key_arn(scope)]
+            return [_key_arn(scope.kms_key_id, scope.partition)]
+        case On.PARAMETERS_KEY:
+            return [_key_arn(scope.parameters_key_id, scope.partition)]
+        case On.PARAMETERS:
+            path = f"arn:{scope.partition}:ssm:*:*:parameter{scope.parameters}"
+            return [f"{path}/{each}" for each in need.under] or [path, f"{path}/*"]
         case On.ZONE:
             return [f"arn:{scope.partition}:route53:::hostedzone/{scope.zone_id}"]
 
@@ -258,12 +303,11 @@ def object_arn(bucket: str, root: str, under: str, partition: str = "aws") -> st
     return f"arn:{partition}:s3:::{bucket}/{root}{below}"
 
 
-def _key_arn(scope: Scope) -> str:
+def _key_arn(key: str, partition: str) -> str:
     """An alias is a key's by its condition; a bare ID is looked for in every region that the role is used in."""
-    key = scope.kms_key_id
     if key.startswith("arn:") and ":alias/" not in key:
         return key
-    return f"arn:{scope.partition}:kms:*:*:key/{'*' if 'alias/' in key else key}"
+    return f"arn:{partition}:kms:*:*:key/{'*' if 'alias/' in key else key}"
 
 
 def _conditions(need: Need, scope: Scope) -> Mapping[str, Any]:
@@ -271,11 +315,14 @@ def _conditions(need: Need, scope: Scope) -> Mapping[str, Any]:
         return {"StringEquals": {f"aws:ResourceTag/{key}": value for key, value in scope.tags}}
     if "s3:ListObjectsV2" in need.calls:
         return {"StringLikeIfExists": {"s3:prefix": f"{scope.root}*"}}
+    if need.once and need.on is On.PARAMETERS:
+        return {"StringNotEquals": {"ssm:Overwrite": "true"}}
     if need.once:
         return {"Null": {"s3:if-none-match": "false"}}
-    if need.on is On.KEY:
+    if need.on in (On.KEY, On.PARAMETERS_KEY):
+        key, service = (scope.kms_key_id, "s3") if need.on is On.KEY else (scope.parameters_key_id, "ssm")
         domain = "amazonaws.com.cn" if scope.partition == "aws-cn" else "amazonaws.com"
-        via = {"StringLike": {"kms:ViaService": f"s3.*.{domain}"}}
-        alias = scope.kms_key_id[scope.kms_key_id.find("alias/") :] if "alias/" in scope.kms_key_id else ""
+        via = {"StringLike": {"kms:ViaService": f"{service}.*.{domain}"}}
+        alias = key[key.find("alias/") :] if "alias/" in key else ""
         return {**via, "ForAnyValue:StringEquals": {"kms:ResourceAliases": alias}} if alias else via
     return {}

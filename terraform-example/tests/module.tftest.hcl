@@ -98,6 +98,28 @@ run "instances" {
   }
 }
 
+run "tls" {
+  command = apply
+
+  module {
+    source = "./modules/etcd-cluster"
+  }
+
+  variables {
+    tls = "ca"
+  }
+
+  assert {
+    condition     = length(aws_iam_role_policy.authority) == 1 && strcontains(aws_iam_role_policy.authority[0].policy, "parameter/etcd-asg-agent/prod/000001/authority")
+    error_message = "the role must be allowed to make the first authority"
+  }
+
+  assert {
+    condition     = strcontains(output.config_toml, "mode = \"ca\"") && startswith(output.endpoint, "https://")
+    error_message = "the agents must issue their own certificates, and clients must speak TLS"
+  }
+}
+
 run "group" {
   command = apply
 

@@ -26,6 +26,7 @@ from agent.model.members import MemberEntry
 from agent.world.doors import Etcd
 from agent.world.etcd import Deadlines, EtcdDoor
 from agent.world.etcd_channels import MAX_CHANNELS, TlsFiles
+from agent.world.etcd_metrics import sync_histogram
 from tests.contracts.etcd_cluster import Cluster, Server, ServerTls, raise_alarm, running, turn_auth_on, wait_until
 from tests.contracts.etcd_files import put
 from tests.contracts.tls_material import Authority, Pair
@@ -629,6 +630,8 @@ def test_a_member_alone_lists_what_it_knows_and_its_metrics_say_that_nobody_lead
     members = {MemberEntry(each.id, each.name, each.peer_urls) for each in door.membership(endpoint).members}
     assert set(door.members_locally(endpoint)) == members
     assert door.has_leader(metrics)
+    syncs = sync_histogram(metrics, timedelta(seconds=2))
+    assert syncs[float("inf")] == max(syncs.values()) > 0
     for server in others:
         server.kill()
     wait_until(lambda: not door.has_leader(metrics), 5, "still sees a leader")

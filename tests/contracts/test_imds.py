@@ -152,6 +152,25 @@ def test_a_rebalance_recommendation(imds: Stand) -> None:
     assert door.rebalance_recommended() == datetime(2026, 10, 27, 8, 22, tzinfo=UTC)
 
 
+def test_the_keys_of_the_instances_tags(imds: Stand) -> None:
+    door = imds.door()
+    assert door.tags() is None
+    imds.texts["/latest/meta-data/tags/instance"] = "Name\netcd-cluster\n"
+    assert door.tags() == ("Name", "etcd-cluster")
+
+
+def test_whether_a_token_is_needed(imds: Stand) -> None:
+    door = imds.door()
+    assert door.needs_token()
+    assert imds.handed_out == 0
+    imds.texts["/latest/meta-data/instance-id"] = "i-0a"
+    imds.tokens.add(None)  # type: ignore[arg-type]  # as IMDSv1: none will do
+    assert not door.needs_token()
+    imds.gateway.spoil("instance-id", 500)
+    with pytest.raises(Unavailable):
+        door.needs_token()
+
+
 @pytest.mark.parametrize(
     "text",
     [

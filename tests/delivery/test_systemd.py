@@ -23,6 +23,7 @@ from agent.lab.toml import render
 from tests import etcd_versions
 from tests.delivery.booted import Booted, booted, copied, install
 from tests.lab.harness import running_lab, stays, wait_until
+from tests.pages import all_blocks
 
 CACHE = Path(__file__).parents[2] / ".cache" / "delivery"
 AGENT, ETCD = "etcd-asg-agent.service", "etcd.service"
@@ -176,6 +177,62 @@ def test_polkit_lets_that_user_do_that_and_nothing_else(machine: Booted) -> None
     assert pid(machine, ETCD) == before
 
 
+def doctor(machine: Booted, lab: Lab, instance: Instance, *words: str, user: str = "", code: int = 0) -> dict[str, str]:
+    """What it finds, and how bad: nothing is said of what is well, nor of what is this machine's."""
+    variables = DROP_IN.format(region=REGION, endpoint=lab.endpoint, address=instance.address, port=IMDS_PORT)
+    environment = variables.partition("Environment=")[2].splitlines()[0].split()
+    asked = ["env", *environment, "etcd-asg-agent", "doctor", "--json", *words]
+    done = machine.run(*asked, user=user, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    found = json.loads(done.stdout)["findings"]
+    return {each["check"]: each["level"] for each in found if each["level"] != "ok" and each["check"] not in HERE}
+
+
+HERE = {"disk-latency", "etcd-fsync", "filesystem", "etcd-files"}
+"""What is this machine's, and may be too little."""
+
+
+def test_the_doctor_finds_a_healthy_instance_well(machine: Booted, lab: Lab, instance: Instance) -> None:
+    """As root, and as etcd's user, who may not look at polkit's rules. One member is warned of."""
+    before = pid(machine, ETCD), contents(machine)
+    unsaid = {"permissions-untried": "unknown", "capacity": "warning"}
+    buckets = {"bucket-versioning": "warning", "bucket-public-access": "warning", "bucket-encryption": "warning"}
+    found = doctor(machine, lab, instance)
+    assert {check: found[check] for check in unsaid} == unsaid
+    assert set(found) - set(unsaid) <= {*buckets, "clock-service"}
+    as_etcd = doctor(machine, lab, instance, user="etcd")
+    assert set(as_etcd) - set(found) <= {"polkit"}
+    assert as_etcd.get("polkit", "unknown") == "unknown"
+    assert (pid(machine, ETCD), contents(machine)) == before
+
+
+def contents(machine: Booted) -> set[str]:
+    """Of the data root, but for where the agent's own tasks work."""
+    return set(machine.run("ls", "-A", "/var/lib/etcd").stdout.split()) - {"scratch"}
+
+
+def test_the_doctor_names_what_an_instance_and_an_image_must_not_have(
+    machine: Booted, lab: Lab, instance: Instance
+) -> None:
+    well = doctor(machine, lab, instance)
+    drop_in = machine.root / f"etc/systemd/system/{ETCD}.d/worse.conf"
+    drop_in.parent.mkdir(exist_ok=True)
+    drop_in.write_text("[Service]\nRestart=always\nLimitNOFILE=1024\nNoSuchThing=1\n")
+    rule = machine.root / "usr/share/polkit-1/rules.d/50-etcd-asg-agent.rules"
+    hidden = rule.rename(rule.with_suffix(".away"))
+    try:
+        worse = doctor(machine, lab, instance, code=1)
+    finally:
+        drop_in.unlink()
+        hidden.rename(rule)
+    assert {check: level for check, level in worse.items() if check not in well} == {
+        "etcd-unit": "failure",
+        "file-limits": "warning",
+        "polkit": "failure",
+    }
+    assert doctor(machine, lab, instance, "--image", code=1) == {"data-root": "failure"}, "a member lives here"
+
+
 def test_events_are_fields_of_the_journal(machine: Booted, instance: Instance) -> None:
     events = machine.journal(f"--unit={AGENT}")
     acted = [event for event in events if event.get("RULE")]
@@ -280,3 +337,12 @@ def test_a_removal_leaves_etcd_and_the_data(machine: Booted, package: Path) -> N
     wait_until(lambda: serves(machine), 90, "the next agent's first round")
     assert pid(machine, ETCD) == etcd
     assert machine.show(AGENT, "UnitFileState") == "enabled"
+
+
+def test_the_operators_pages_are_typed(machine: Booted) -> None:
+    """docs/operate.md: the blocks that need systemd, each as it stands."""
+    typed = [block for block in all_blocks() if block.with_systemd]
+    assert typed
+    for block in typed:
+        machine.run("bash", "-euo", "pipefail", "-c", block.script)
+        wait_until(lambda: serves(machine), 90, f"all is well after {block}")

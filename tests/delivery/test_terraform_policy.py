@@ -12,7 +12,7 @@ from agent.iam_cli import scope_of
 from agent.settings import Settings
 from agent.world.bucket_lifecycle import expiring_rule
 from agent.world.permissions import policy
-from tests.render_policy import MODULE, TEMPLATE, rendered
+from tests.render_policy import AUTHORITY, MODULE, TEMPLATE, rendered, rendered_for_an_authority
 
 GIVEN = {
     "partition": "aws",
@@ -23,6 +23,8 @@ GIVEN = {
     "name": "prod",
     "prefix": "team/etcd",
     "kms_key_arn": "arn:aws:kms:eu-west-1:123456789012:key/abc",
+    "tls": "ca",
+    "names": "prod-etcd.elb.eu-west-1.amazonaws.com",
 }
 
 
@@ -42,6 +44,19 @@ def test_the_roles_policy_is_what_iam_policy_prints_for_the_instances_settings(t
     settings = Settings.load(config)
     theirs: dict[str, Any] = json.loads(filled(TEMPLATE.read_text()))
     assert theirs == policy(scope_of(settings))
+
+
+def test_with_an_authority_the_role_has_two_policies_which_are_what_iam_policy_prints(tmp_path: Path) -> None:
+    assert AUTHORITY.read_text() == rendered_for_an_authority(), "python -m tests.render_policy writes it anew"
+    config = tmp_path / "config.toml"
+    template = (MODULE / "config.toml.tftpl").read_text()
+    optional = re.search(r'%\{ if tls != "off" ~\}\n(.*?)%\{ endif ~\}', template, re.DOTALL)
+    assert optional is not None
+    config.write_text(filled(template) + filled(optional[1]))
+    settings = Settings.load(config)
+    assert settings.tls.mode == "ca"
+    both = [json.loads(filled(each.read_text()))["Statement"] for each in (TEMPLATE, AUTHORITY)]
+    assert [*both[0], *both[1]] == policy(scope_of(settings))["Statement"]
 
 
 def test_the_instances_settings_are_settings_of_the_agents() -> None:

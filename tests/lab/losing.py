@@ -156,14 +156,19 @@ def scratch_pids(instance: Instance) -> list[int]:
     return [process.pid for process in marked([instance.id]) if process.name == ETCD_IN_SCRATCH]
 
 
-def on_machine(lab: Lab, instance: Instance, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command of the agent as its operator would type it on that machine, beside its agent or without one."""
+def on_machine(
+    lab: Lab, instance: Instance, *words: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A command of the agent as its operator would type it on that machine, beside its agent or without one.
+
+    `environment` is what the operator adds to the machine's, such as credentials.
+    """
     pids = [process.pid for process in marked([instance.id]) if process.pid == lab.instance(instance.id).agent_pid]
     assert pids, f"{instance.id} runs no agent whose environment could be borrowed"
     variables = Path(f"/proc/{pids[0]}/environ").read_text().split("\0")
     return subprocess.run(
         [sys.executable, "-m", "agent.cli", *words, "--config", str(instance.folder / "config.toml")],
-        env=dict(each.split("=", 1) for each in variables if each),
+        env={**dict(each.split("=", 1) for each in variables if each), **(environment or {})},
         capture_output=True,
         text=True,
         check=False,

@@ -338,7 +338,7 @@ MISTAKES = {
     "etcd.supervisor": ("docker", "systemd"),
     "timing.loop_interval": ("3", "s"),
     "timing.join_timeout": ("1ms", "10s"),
-    "tls.mode": ("ca", "not available"),
+    "tls.mode": ("acme", "files"),
     "http.listen": ("nowhere", "9379"),
     "log.level": ("loud", "debug"),
 }

@@ -22,6 +22,7 @@ from agent.model.actions import (
     MoveLeader,
     Outcome,
     Quarantine,
+    Reason,
     Rest,
     Result,
     StartEtcd,
@@ -352,7 +353,7 @@ class TestAsking:
         asked = Memory(asked_at={"fleet": NOW, "bucket": NOW, "head": NOW, "others": NOW})
         assert forget_asking(asked).asked_at == {"fleet": NOW, "bucket": NOW}
 
-    @pytest.mark.parametrize("idle", [Rest(), Wait(Blocker.SYNC), CallHuman("look")])
+    @pytest.mark.parametrize("idle", [Rest(), Wait(Blocker.SYNC), CallHuman("look", Reason.DISK_FULL)])
     def test_after_none_nothing_is(self, idle: Any) -> None:
         asked = Memory(asked_at={"head": NOW})
         assert remember_result(asked, Decision(idle, "x"), Result(Outcome.DONE), NOW) == asked

@@ -15,6 +15,7 @@ from agent.model.actions import (
     BeginTask,
     Compact,
     CompleteHook,
+    CreateAuthority,
     CreateGeneration,
     Disarm,
     ExpireSnapshots,
@@ -24,6 +25,7 @@ from agent.model.actions import (
     PublishRecords,
     PutInPlace,
     Quarantine,
+    ReloadEtcd,
     RemoveMember,
     StampIdentity,
     StartEtcd,
@@ -32,6 +34,7 @@ from agent.model.actions import (
     WriteClaim,
     WriteFormed,
 )
+from agent.model.certificates import Issued
 from agent.model.cluster import AlarmKind, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Obstacle, ObstacleKind, Stage
 from agent.model.dns import RecordType
@@ -319,6 +322,22 @@ def publishing_is_sound(action: PublishRecords, example: Example) -> None:
         assert record.values
         assert record.name.endswith(names.name)
         assert record.type is not RecordType.A or record.values <= addresses
+
+
+def reload_is_sound(o: Observation) -> None:
+    """Nobody else is away; followers before the leader, and each has seen those before it trust the same."""
+    assert isinstance(o.membership, Membership)
+    assert isinstance(o.local, MemberStatus)
+    assert isinstance(o.issued, Issued)
+    assert not isinstance(o.trusting, Unknown)
+    for each in o.membership.members:
+        said = o.answers.of.get(each.id)
+        assert isinstance(said, MemberStatus)
+        assert said.leader is not None
+        if each.id not in (o.local.member_id, o.local.leader) and (
+            o.local.leader == o.local.member_id or each.id < o.local.member_id
+        ):
+            assert o.trusting[each.id] == frozenset(o.issued.authorities.trusted)
 
 
 def stamp_is_sound(action: StampIdentity, example: Example) -> None:
@@ -624,6 +643,8 @@ def is_forbidden_while_held(action: Action, disk: Disk | Unknown) -> bool:
             return True
         case CreateGeneration() | WriteClaim() | PutInPlace() | CompleteHook() | MarkBad() | AskToBeReplaced():
             return True
+        case CreateAuthority() | ReloadEtcd():
+            return True
         case StartEtcd():
             return isinstance(disk, Unknown) or disk.data in (Data.ABSENT, Data.EMPTY)
         case StampIdentity(identity=identity, prepare=prepare):
@@ -678,6 +699,11 @@ def is_sound(action: Action, example: Example) -> None:
             publishing_is_sound(action, example)
         case AskToBeReplaced():
             replacement_is_sound(example)
+        case CreateAuthority():
+            assert example.o.authorities is None
+            assert example.o.head is None, "a cluster that was founded has had an authority"
+        case ReloadEtcd():
+            reload_is_sound(example.o)
         case Disarm():
             disarming_is_sound(action, example)
         case Compact():

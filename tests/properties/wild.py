@@ -12,6 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from agent.model.certificates import Authorities, Issued
 from agent.model.cluster import Alarm, AlarmKind, Answers, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Obstacle, ObstacleKind, Stage
 from agent.model.dns import DnsNames, RecordSet
@@ -278,6 +279,18 @@ notices = st.builds(
     SpotNotice, st.sampled_from(SpotAction), st.integers(-60, 130).map(lambda s: NOW + timedelta(seconds=s))
 )
 
+authorities = st.sampled_from([Authorities((1,), 1), Authorities((1, 2), 1), Authorities((2,), 2)])
+issued = st.builds(
+    lambda made_for, who, age, left: Issued(
+        made_for, who, IPS[who], NOW - timedelta(hours=age), NOW + timedelta(hours=left), NOW + timedelta(days=9)
+    ),
+    authorities,
+    instances,
+    st.sampled_from([0, 1, 2, 9]),
+    st.sampled_from([-1, 1, 9]),
+)
+trusting = st.dictionaries(member_ids, perhaps(st.frozensets(st.integers(0, 2))))
+
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "me": mes,
     "disk": perhaps(disks),
@@ -308,6 +321,9 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "spot": perhaps(st.one_of(st.none(), notices)),
     "rebalance": perhaps(st.one_of(st.none(), times)),
     "hold": perhaps(holds),
+    "issued": perhaps(st.one_of(st.none(), issued, issued)),
+    "authorities": perhaps(st.one_of(st.none(), authorities, authorities)),
+    "trusting": perhaps(trusting),
 }
 MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "head": st.one_of(st.none(), records),
@@ -357,6 +373,9 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "etcd_version": st.sampled_from(["", "3.5.30"]),
     "etcd_refused": st.booleans(),
     "replacement_asked_at": st.one_of(st.none(), times),
+    "issuing_failed_at": st.one_of(st.none(), times),
+    "must_reload": st.booleans(),
+    "whole_since": st.one_of(st.none(), times),
 }
 
 FIRST_THREE = st.sampled_from([told.A, told.B, told.C])
@@ -408,8 +427,14 @@ def situations(draw: st.DrawFn) -> Example:
     """Anything that an agent could ever have before its eyes, and much that it could not."""
     wild = draw(st.integers(0, 3)) == 0
     example = BLANK if wild else draw(TOLD)
-    o = replace(example.o, **_drawn(draw, FIELDS, 12 if wild else 4))
+    changed = _drawn(draw, FIELDS, 12 if wild else 4)
+    o = replace(example.o, **changed)
     memory = replace(example.memory, **_drawn(draw, MEMORY_FIELDS, 8 if wild else 3))
+    policy = POLICY
+    if draw(st.integers(0, 7)) == 0:  # its own certificates, and one that is ready for a change of whom to trust
+        policy = replace(POLICY, issues_certificates=True)
+        certified = {name: draw(FIELDS[name]) for name in ("issued", "authorities", "trusting") if name not in changed}
+        o = replace(o, **certified)
     if draw(st.booleans()):
-        memory = remember(memory, o, POLICY)
-    return Example(o, memory, POLICY)
+        memory = remember(memory, o, policy)
+    return Example(o, memory, policy)

@@ -139,6 +139,26 @@ def test_what_is_off_is_not_asked_for(printed: Printed) -> None:
     assert names["Resource"] == ["arn:aws:route53:::hostedzone/Z1"]
 
 
+def test_an_authority_may_be_read_and_the_first_made_once_and_nothing_else(printed: Printed) -> None:
+    assert not {"ReadAuthority", "CreateAuthority", "UseAuthorityKey"} & set(printed())
+    found = printed("--set", "tls.mode=ca", "--set", "tls.kms_key_id=abc")
+    assert found["ReadAuthority"]["Action"] == ["ssm:GetParametersByPath"]
+    path = "arn:aws:ssm:*:*:parameter/etcd-asg-agent/prod"
+    assert found["ReadAuthority"]["Resource"] == [path, f"{path}/*"]
+    assert found["CreateAuthority"]["Resource"] == [f"{path}/000001/authority"]
+    assert found["CreateAuthority"]["Condition"] == {"StringNotEquals": {"ssm:Overwrite": "true"}}
+    assert found["UseAuthorityKey"]["Condition"] == {"StringLike": {"kms:ViaService": "ssm.*.amazonaws.com"}}
+    assert "UseAuthorityKey" not in printed("--set", "tls.mode=ca")
+    assert "ReadAuthority" not in printed("--set", "tls.mode=files", *FILES)
+
+
+FILES = [
+    word
+    for name in ("ca", "cert", "key", "peer_ca", "peer_cert", "peer_key")
+    for word in ("--set", f"tls.{name}=/{name}.pem")
+]
+
+
 def test_the_settings_and_the_flags_say_what_it_is_about(printed: Printed) -> None:
     found = printed("--set", 'discovery.tags={ team = "db" }', "--partition", "aws-cn")
     assert found["ReadObjects"]["Resource"] == ["arn:aws-cn:s3:::acme/etcd/prod/*"]
@@ -185,6 +205,13 @@ def test_a_key_of_kms_is_named_by_the_message_alone() -> None:
     )
     message = "User: x is not authorized to perform: kms:GenerateDataKey on this resource because no policy allows it"
     assert '{"Sid":"UseKey","Effect":"Allow","Action":"kms:GenerateDataKey","Resource":"*"}' in denied(asked, message)
+
+
+def test_a_key_of_parameters_has_a_statement_of_its_own() -> None:
+    asked = Asked("ssm", "GetParametersByPath", "/etcd-asg-agent/prod", "arn:aws:ssm:*:*:parameter/etcd-asg-agent/prod")
+    message = "User: x is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:eu-west-1:1:key/a because no"
+    assert '{"Sid":"UseAuthorityKey","Effect":"Allow","Action":"kms:Decrypt"' in denied(asked, message)
+    assert '{"Sid":"ReadAuthority"' in denied(asked, "no")
 
 
 def test_a_call_that_no_agent_makes_has_no_statement() -> None:

@@ -101,6 +101,7 @@ def test_defaults_are_the_policys_own() -> None:
         "quota_bytes": "quota_backend_bytes",
         "maintenance_after": "after",
     }
+    ours["issues_certificates"] = DECLARED["tls.mode"].default == "ca"
     for theirs in dataclasses.fields(Policy):
         name = renamed.get(theirs.name, theirs.name)
         if isinstance(theirs.default, timedelta | int):

@@ -15,6 +15,7 @@ from agent.model.policy import Policy
 from agent.model.round import Round
 from agent.world.doors import World
 from tests.simulation.door_bucket import SimBucket
+from tests.simulation.door_certificates import SimCertificates
 from tests.simulation.door_etcd import SimEtcd
 from tests.simulation.door_host import SimHost, SimWorkshop
 from tests.simulation.doors import SimClock, SimCloud, SimDns, SimMetadata
@@ -24,7 +25,17 @@ if TYPE_CHECKING:
     from tests.simulation.sim import Sim
 
 AT_EASE = frozenset(
-    {"rest", "promote-myself", "take-snapshot", "expire-snapshots", "drill", "make-room", "defragment", "publish-names"}
+    {
+        "issue-certificates",
+        "rest",
+        "promote-myself",
+        "take-snapshot",
+        "expire-snapshots",
+        "drill",
+        "make-room",
+        "defragment",
+        "publish-names",
+    }
 )
 """The rules that speak where all is well."""
 
@@ -44,6 +55,7 @@ class Agent:
             replace_unhealthy=sim.replace_unhealthy,
             protect_voters=sim.protect_voters,
             dns=sim.names,
+            issues_certificates=sim.certified,
         )
         self.cloud = SimCloud(self)
         self._open_doors()
@@ -51,7 +63,8 @@ class Agent:
     def _open_doors(self) -> None:
         self.workshop = SimWorkshop(self)
         here = SimMetadata(self), self.cloud, SimBucket(self), SimEtcd(self), SimHost(self), self.workshop
-        self.world = World(SimClock(self), *here, dns=SimDns(self))
+        certificates = SimCertificates(self) if self.sim.certified else None
+        self.world = World(SimClock(self), *here, dns=SimDns(self), certificates=certificates)
 
     def keep(self, newest: int, hourly: int, daily: int) -> None:
         """How many snapshots."""

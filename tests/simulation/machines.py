@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from agent.model.certificates import Issued
 from agent.model.disk import Identity, Obstacle
 from agent.model.fleet import GOING, InstanceState
 from agent.model.ids import InstanceId, Nonce
@@ -54,11 +55,13 @@ class Machine:
     quarantine: list[DataDir | None] = field(default_factory=list)
     broken_at: list[datetime] = field(default_factory=list)  # when data was put aside that etcd kept ending on
     obstacle: Obstacle | None = None  # no etcd runs here, whatever its data is
+    issued: Issued | None = None  # its certificates
     # ---- etcd
     running: bool = False
     frozen: bool = False  # SIGSTOP: it runs, and does nothing
     blocked: bool = False  # it is being defragmented: it beats, and answers nobody
     answers: bool = False  # its client port: not before it has seen a leader once since its start
+    trusts: frozenset[int] = frozenset()  # whose certificates its etcd takes, since its last start
     launched_as: str = ""  # etcd's --name at its last start
     reachable: bool = True
     steady_since: datetime | None = None  # since when etcd runs and can be reached
@@ -99,8 +102,10 @@ class Machine:
     def lose_disk(self) -> None:
         self.identity, self.data, self.prepared = None, None, False
         self.seeds, self.restored = set(), {}
+        self.issued = None
 
     def take_disk_of(self, other: Machine) -> None:
         self.identity, self.data, self.prepared = other.identity, other.data, other.prepared
         self.seeds, self.restored = other.seeds, other.restored
+        self.issued = other.issued
         other.lose_disk()

@@ -187,8 +187,10 @@ class Promises:
     # ---- (6): the data plane
 
     def at_start(self, machine: Machine) -> None:
-        """A member runs on one instance."""
+        """A member runs on one instance, and never without certificates where others ask for them."""
         assert machine.data is not None
+        if self.sim.certified and machine.issued is None:
+            raise Broken(f"{machine.id} starts an etcd that nobody would believe")
         for other in self.sim.raft.running(machine.data.lineage):
             if other is not machine and other.data is not None and other.data.member == machine.data.member:
                 raise Broken(f"member {other.data.member} starts on {machine.id}, and runs on {other.id}")
@@ -200,10 +202,28 @@ class Promises:
             return
         if machine.leaving and {each.id for each in machine.data.lineage.voters} == {machine.data.member}:
             return
+        if machine.issued is not None and machine.trusts != frozenset(machine.issued.authorities.trusted):
+            return  # it starts again in place, and `they_believe_each_other` and the stories look after the others
         record = self.sim.record_of(machine.data.lineage)
         if record is None:
             raise Broken(f"{machine.id} stops what no generation knows")
         self.is_lost(record, f"{machine.id} stops its etcd")
+
+    def at_authority(self) -> None:
+        """Once, and before anything was founded with another."""
+        if self.sim.records:
+            raise Broken("a certificate authority is made beside a cluster that has had one")
+
+    def they_believe_each_other(self) -> None:
+        """Whatever etcds run: each shows a certificate that is valid, and whose authority all the others trust."""
+        running = [each for each in self.sim.machines.values() if each.running and each.issued is not None]
+        for each in running:
+            assert each.issued is not None
+            if each.issued.expires_at <= self.sim.now + each.skew:
+                raise Broken(f"{each.id} shows a certificate that is over")
+            for other in running:
+                if each.issued.authorities.issuer not in other.trusts:
+                    raise Broken(f"{other.id} does not believe {each.id}")
 
     def may_be_set_aside(self, machine: Machine, doing: str) -> None:
         """Only what a newer generation or a quorum has replaced: by the disk's word, and in truth."""

@@ -17,6 +17,7 @@ from functools import lru_cache
 from heapq import heappop, heappush
 
 from agent.model.actions import Launch
+from agent.model.certificates import Authorities
 from agent.model.cluster import Alarm, Member, voter_target
 from agent.model.dns import DnsNames, RecordSet, RecordType
 from agent.model.faults import Refused
@@ -59,12 +60,15 @@ class Sim:
         replace_unhealthy: bool = False,
         protect_voters: bool = False,
         names: DnsNames | None = None,
+        certified: bool = False,
     ) -> None:
         self.random = random.Random(seed)
         self.interleave = interleave
         self.replace_unhealthy = replace_unhealthy
         self.protect_voters = protect_voters
         self.names, self.zone = names, dict[tuple[str, RecordType], RecordSet]()
+        self.certified = certified
+        self.authorities: Authorities | None = None  # as Parameter Store has them
         self.now = START
         self.objects: dict[str, tuple[str, datetime]] = {}
         self.contents: dict[str, Entry] = {}  # what a snapshot with this digest holds
@@ -366,6 +370,8 @@ class Sim:
             machine.exit_code = 2
             return
         self.promises.at_start(machine)
+        if machine.issued is not None:
+            machine.trusts = frozenset(machine.issued.authorities.trusted)
         machine.data.leads, machine.data.applied = False, machine.data.committed
         machine.running, machine.answers, machine.launched_as = True, False, launch.name
 
@@ -441,6 +447,8 @@ class Sim:
             machine.steady_since = (machine.steady_since or self.now) if up else None
         self.raft.pass_time()
         self.promises.nothing_is_rewritten()
+        if self.certified:
+            self.promises.they_believe_each_other()
 
     # ---- what tests ask
 

@@ -98,14 +98,16 @@ def test_members_by_state(metrics: Metrics) -> None:
 
 
 def test_one_decision_and_one_blocker_at_a_time(metrics: Metrics) -> None:
-    metrics.decided("restart", blocked="quorum", needs_human=True)
+    metrics.decided("restart", blocked="quorum", needs_human="disk-full")
     assert value(metrics, "blocked", reason="quorum") == 1
     assert value(metrics, "needs_human") == 1
+    assert value(metrics, "needs_human_reason", reason="disk-full") == 1
     metrics.decided("rest")
     assert value(metrics, "decision", rule="restart") == 0
     assert value(metrics, "decision", rule="rest") == 1
     assert value(metrics, "blocked", reason="quorum") == 0
     assert value(metrics, "needs_human") == 0
+    assert value(metrics, "needs_human_reason", reason="disk-full") == 0
     assert value(metrics, "decisions_total", rule="restart") == 1
 
 

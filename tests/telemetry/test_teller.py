@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.model.actions import Blocker, CallHuman, Decision, FileReport, Outcome, Rest, Result, Wait
+from agent.model.actions import Blocker, CallHuman, Decision, FileReport, Outcome, Reason, Rest, Result, Wait
 from agent.model.generation import FIRST, Holding, Report
 from agent.model.hold import Hold
 from agent.model.ids import InstanceId, Nonce, PeerUrl
@@ -61,7 +61,7 @@ def test_a_report_that_is_kept_fresh_ends_no_alert() -> None:
         FileReport(FIRST, Report(ME.instance, ME.peer_url, ME.boot_id, Holding.NONE)), "telling", "file-report"
     )
     for decision, needs_human in (
-        (Decision(CallHuman("look"), "it makes no sense", "found"), 1),
+        (Decision(CallHuman("look", Reason.DISK_FULL), "it makes no sense", "found"), 1),
         (file_it, 1),
         (Decision(Wait(Blocker.ASSEMBLY), "1 of 3", "found"), 0),
         (file_it, 0),
@@ -70,6 +70,19 @@ def test_a_report_that_is_kept_fresh_ends_no_alert() -> None:
         assert metrics.registry.get_sample_value("etcd_asg_agent_needs_human") == needs_human
     assert metrics.registry.get_sample_value("etcd_asg_agent_blocked", {"reason": "assembly"}) == 1
     assert metrics.registry.get_sample_value("etcd_asg_agent_decisions_total", {"rule": "file-report"}) == 2
+
+
+def test_another_call_for_a_human_is_another_line_though_the_same_rule_speaks(
+    teller: Teller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that was full, and then a port that is taken: whoever mended the one is told of the other."""
+    calls = [CallHuman("look", reason) for reason in (Reason.DISK_FULL, Reason.DISK_FULL, Reason.PORT_TAKEN)]
+    with caplog.at_level(logging.INFO):
+        for call in calls:
+            teller.tell(replace(round_of(HEALTHY), decision=Decision(call, "it is so", "name-obstacle")))
+    found = [record.__dict__["facts"] for record in caplog.records if record.message == "a human is needed"]
+    assert [each["reason"] for each in found] == ["disk-full", "port-taken"]
+    assert found[0]["runbook"] == "docs/operate.md#disk-full"
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -1,17 +1,17 @@
-# What CloudWatch can see by itself. The agent's own metrics (/metrics, for Prometheus) say more, and earlier: alert on
-# etcd_asg_agent_needs_human and on etcd_asg_agent_quorum_margin, too.
+# What CloudWatch can see by itself. The agent's own metrics (/metrics, for Prometheus) say more, and earlier: the rules in
+# docs/alerts.yaml have these four under the same names, with the same patience (a test keeps them equal), and more.
 
 locals {
   quorum = floor(var.size / 2) + 1
 
   load_balancer_alarms = var.load_balancer ? {
     no-quorum = {
-      description = "Fewer members serve than a quorum: the cluster takes no writes."
+      description = "Fewer members serve than a quorum: the cluster takes no writes. See docs/operate.md#etcdnoquorum"
       below       = local.quorum
       minutes     = 2
     }
     member-missing = {
-      description = "A member has not served for a quarter of an hour: nobody replaced it."
+      description = "A member has not served for a quarter of an hour: nobody replaced it. See docs/operate.md#etcdmembermissing"
       below       = var.size
       minutes     = 15
     }
@@ -23,12 +23,12 @@ locals {
 
   stuck = {
     cannot-join = {
-      description = "An instance has waited half an hour to be let in: etcd-asg-agent plan on it says why it cannot join."
+      description = "An instance has waited half an hour to be let in: etcd-asg-agent plan on it says why. See docs/operate.md#etcdinstancecannotjoin"
       metric      = "GroupPendingInstances"
       minutes     = 30
     }
     cannot-leave = {
-      description = "An instance has been leaving for half an hour: etcd-asg-agent plan on it says what depends on it."
+      description = "An instance has been leaving for half an hour: etcd-asg-agent plan on it says what depends on it. See docs/operate.md#etcdinstancecannotleave"
       metric      = "GroupTerminatingInstances"
       minutes     = 30
     }

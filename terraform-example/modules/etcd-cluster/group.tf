@@ -25,6 +25,8 @@ locals {
     bucket      = local.bucket_name
     prefix      = var.prefix
     kms_key_arn = local.kms_key_arn
+    tls         = var.tls
+    names       = local.host == null ? "" : lower(local.host)
     settings    = var.settings
   })
 

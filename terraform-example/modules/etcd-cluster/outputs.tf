@@ -1,6 +1,6 @@
 locals {
   host     = try(aws_route53_record.this[0].name, aws_lb.this[0].dns_name, null)
-  endpoint = local.host == null ? null : "http://${local.host}:${local.client_port}"
+  endpoint = local.host == null ? null : "${var.tls == "off" ? "http" : "https"}://${local.host}:${local.client_port}"
 }
 
 output "endpoint" {

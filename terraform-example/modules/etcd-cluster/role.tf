@@ -32,6 +32,18 @@ resource "aws_iam_role_policy" "agent" {
   })
 }
 
+resource "aws_iam_role_policy" "authority" {
+  count = var.tls == "ca" ? 1 : 0
+
+  name = "certificate-authority"
+  role = aws_iam_role.this.name
+
+  policy = templatefile("${path.module}/iam-policy-authority.json.tftpl", {
+    partition = data.aws_partition.this.partition
+    cluster   = var.name
+  })
+}
+
 resource "aws_iam_role_policy_attachment" "more" {
   for_each = var.policy_arns
 

@@ -90,8 +90,19 @@ variable "kms_key_arn" {
   default     = ""
 }
 
+variable "tls" {
+  description = "off; or ca: the agents issue their own certificates from an authority in Parameter Store, clients need one, too (docs/tls.md). Choose before the cluster is founded."
+  type        = string
+  default     = "off"
+
+  validation {
+    condition     = contains(["off", "ca"], var.tls)
+    error_message = "tls must be off or ca; for files of your own use settings."
+  }
+}
+
 variable "settings" {
-  description = "More of the agent's settings, as TOML: whole sections other than cluster, discovery and storage."
+  description = "More of the agent's settings, as TOML: whole sections other than cluster, discovery, storage and, unless var.tls is off, tls."
   type        = string
   default     = ""
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.mutants.catalogue.certifying import CERTIFYING
 from tests.mutants.catalogue.founding import FOUNDING
 from tests.mutants.catalogue.ignorance import IGNORANCE
 from tests.mutants.catalogue.keeping import KEEPING
@@ -13,4 +14,16 @@ from tests.mutants.catalogue.succession import SUCCESSION
 from tests.mutants.catalogue.upkeep import UPKEEP
 from tests.mutants.catalogue.ways import WAYS
 
-MUTANTS = (*REMOVING, *IGNORANCE, *FOUNDING, *LIVING, *PROOF, *SUCCESSION, *KEEPING, *LEAVING, *UPKEEP, *WAYS)
+MUTANTS = (
+    *REMOVING,
+    *IGNORANCE,
+    *FOUNDING,
+    *LIVING,
+    *PROOF,
+    *SUCCESSION,
+    *KEEPING,
+    *LEAVING,
+    *UPKEEP,
+    *WAYS,
+    *CERTIFYING,
+)

@@ -1,0 +1,1 @@
+"""What was read, judged: each check takes values and answers with findings. Pure."""
