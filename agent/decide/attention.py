@@ -176,7 +176,8 @@ def _trusting_every(near: Observation, memory: Memory, policy: Policy) -> timede
 
 def _targets_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
     """For itself alone: at once where it begins to serve or to leave, else whether somebody else has changed it."""
-    if not policy.target_groups or not (is_settled(near) or is_spare(near, memory)):
+    waits = memory.membership is not None and not _has_data(near)
+    if not policy.target_groups or not (is_settled(near) or is_spare(near, memory) or waits):
         return None
     ending = memory.spot if memory.spot is not None and memory.spot.takes_the_disk else None
     if ending is not None and ending.at - near.now < SHORT:

@@ -298,15 +298,19 @@ def _to_publishing(records: frozenset[RecordSet], o: Observation) -> tuple[str, 
 
 def _to_registering(action: RegisterTarget | DeregisterTarget, o: Observation, memory: Memory) -> tuple[str, ...]:
     """Clients are sent to voters that stay, and nobody goes whom no other target could stand for."""
-    if not isinstance(o.local, MemberStatus) or not isinstance(o.membership, Membership):
-        return ("a target comes and goes by a list with a quorum, and by its own etcd's word",)
-    here, mine = o.me.instance, o.local.member_id
-    votes = any(each.id == mine and not each.is_learner for each in o.membership.members)
+    if not isinstance(o.membership, Membership):
+        return ("a target comes and goes by a list with a quorum",)
+    here, mine = o.me.instance, o.local.member_id if isinstance(o.local, MemberStatus) else None
+    voters = [each for each in o.membership.members if not each.is_learner]
     leaves = memory.going_since is not None
     if isinstance(action, RegisterTarget):
-        return failing(it_votes=votes and not o.local.is_learner, it_stays=not leaves)
+        votes = isinstance(o.local, MemberStatus) and not o.local.is_learner
+        return failing(it_votes=votes and mine in {each.id for each in voters}, it_stays=not leaves)
     others = {target for each in memory.targets or () if each.arn == action.group for target in each.healthy} - {here}
-    return failing(it_leaves_or_has_no_vote=leaves or not votes, another_target_is_healthy=bool(others))
+    return failing(
+        it_leaves_or_has_no_vote=leaves or not any(each.name == here or each.id == mine for each in voters),
+        another_target_is_healthy=bool(others),
+    )
 
 
 def _remains(entry: Member, membership: Membership, o: Observation) -> bool:

@@ -6,8 +6,9 @@
     serves nobody for the moment        -               -                               none: health checks see to that
     is leaving                          yes             yes, and it stays               deregister, before it steps out
     is a spare: others have the votes   yes             yes                             deregister
-    is leaving, or a spare              yes             no                              none: better one than nobody
-    is leaving, a spare, or not there   no              -                               none
+    has been gone for HOMELESS          yes             yes                             deregister
+    is any of these three               yes             no                              none: better one than nobody
+    is any of these three               no              -                               none
     any                                 never read      -                               none
 
 For target groups that are not attached to the Auto Scaling group, which registers its instances by itself. A target
@@ -28,15 +29,19 @@ from agent.decide.draining import SHORT
 from agent.decide.serving import unready
 from agent.decide.situation import Situation, do
 from agent.model.actions import Decision, DeregisterTarget, RegisterTarget
+from agent.model.cluster import Membership
 from agent.model.known import Unknown
 from agent.model.targets import TargetGroup
 
 TRY_AGAIN = timedelta(minutes=1)
 """The same in the same group, whatever came of it."""
 
+HOMELESS = timedelta(minutes=5)
+"""A member that was given up for a new one is back within seconds; who waits for a place may do so for days."""
+
 
 def deregister(s: Situation) -> Decision | None:
-    """This instance is leaving, or its member is a spare: it goes out of a group in which others serve."""
+    """This instance is leaving, or has no voter: it goes out of a group in which others serve."""
     groups, why = s.memory.targets, _why_it_goes(s)
     if groups is None or why is None:
         return None
@@ -56,16 +61,27 @@ def register(s: Situation) -> Decision | None:
 
 
 def _why_it_goes(s: Situation) -> str | None:
+    since, read_at = s.memory.going_since, s.memory.targets_read_at
+    if isinstance(s.o.membership, Unknown):
+        return None
     if is_spare(s.o, s.memory):
         return "our member is a spare: it serves no clients"
-    since, read_at = s.memory.going_since, s.memory.targets_read_at
-    if since is None or isinstance(s.o.local, Unknown) or isinstance(s.o.membership, Unknown):
+    if _is_homeless(s, s.o.membership):
+        return "no member lives on this instance"
+    if since is None or isinstance(s.o.local, Unknown):
         return None
     if read_at is None or read_at < since:
         return None  # who else is healthy is read once more, by then
     if s.time_left is not None and s.time_left < SHORT:
         return None
     return "this instance is leaving: clients go elsewhere before its member does"
+
+
+def _is_homeless(s: Situation, membership: Membership) -> bool:
+    waits_since = s.memory.unsettled_since
+    if s.running or s.holds_data or membership.named(s.me.instance) or waits_since is None:
+        return False
+    return s.o.now - waits_since >= HOMELESS
 
 
 def _is_one_of_several(s: Situation, group: TargetGroup) -> bool:

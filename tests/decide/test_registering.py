@@ -28,6 +28,7 @@ from tests.decide.examples import (
     Example,
     a_healthy_three,
     a_learner,
+    a_newcomer,
     answers,
     fleet,
     instance,
@@ -70,6 +71,11 @@ def spare(*groups: TargetGroup) -> Example:
     listed = fleet(instance(A), instance(B), instance(C), instance(D), desired=4)
     example = minding(a_learner(), *groups).seeing(membership=members, answers=answers(A, B, C, D))
     return example.remembering(membership=members, fleet=listed, fleet_read_at=NOW)
+
+
+def homeless(*groups: TargetGroup, minutes: float) -> Example:
+    """D has an empty disk, and waits to join."""
+    return minding(a_newcomer(D), *groups).remembering(unsettled_since=NOW - timedelta(minutes=minutes))
 
 
 def is_silent(example: Example) -> bool:
@@ -156,6 +162,15 @@ class TestOut:
         assert is_silent(spare(group(D)))
         assert is_silent(minding(a_learner(), group(A, B, D)))
 
+    def test_an_instance_without_a_member_goes_after_a_while(self) -> None:
+        assert homeless(group(A, B, D), minutes=5).action == DeregisterTarget(GROUP)
+        assert is_silent(homeless(group(A, B, D), minutes=4.9))
+        assert is_silent(homeless(group(A, B, D), minutes=5).seeing(membership=TIMEOUT))
+        assert is_silent(homeless(group(D), minutes=5))
+        named = membership(voter(A), voter(B), voter(C), voter(D))
+        assert is_silent(homeless(group(A, B, D), minutes=5).seeing(membership=named))
+        assert is_silent(homeless(group(A, B, D), minutes=5).remembering(unsettled_since=None))
+
     @pytest.mark.parametrize(("left", "goes"), [(120, True), (60, True), (59, False), (5, False)])
     def test_a_spot_notice_that_leaves_little_time_leaves_none_for_targets(self, left: float, goes: bool) -> None:
         notice = SpotNotice(SpotAction.TERMINATE, NOW + timedelta(seconds=left))
@@ -212,7 +227,11 @@ class TestTheSecondLook:
     def test_out(self) -> None:
         assert leaving(group(A, B, C)).objections_to(DeregisterTarget(GROUP)) == ()
         assert spare(group(A, D)).objections_to(DeregisterTarget(GROUP)) == ()
+        assert homeless(group(A, D), minutes=5).objections_to(DeregisterTarget(GROUP)) == ()
+        assert homeless(group(A, D), minutes=5).seeing(membership=TIMEOUT).objections_to(DeregisterTarget(GROUP))
         assert serving(group(A, B, C)).objections_to(DeregisterTarget(GROUP)), "a voter that stays"
+        silent = serving(group(A, B, C)).seeing(local=TIMEOUT)
+        assert silent.objections_to(DeregisterTarget(GROUP)), "a voter whose etcd does not answer"
         assert leaving(group(B)).objections_to(DeregisterTarget(GROUP)), "the last one"
         assert leaving(group(A, B), group(B, arn=SECOND)).objections_to(DeregisterTarget(SECOND))
         assert leaving().remembering(targets=None).objections_to(DeregisterTarget(GROUP))
@@ -225,7 +244,8 @@ class TestWhenItIsRead:
         return Ask.TARGETS in worth_asking(example.o, replace(example.memory, asked_at=asked_at), example.policy)
 
     def test_seldom_by_each_voter_and_each_spare(self) -> None:
-        for example in (serving(), spare()):
+        waiting = homeless(minutes=5).remembering(membership=membership(voter(A), voter(B)))
+        for example in (serving(), spare(), waiting):
             assert self.asks(example, None)
             assert not self.asks(example, 299)
             assert self.asks(example, 300)
@@ -246,6 +266,7 @@ class TestWhenItIsRead:
         assert not self.asks(a_healthy_three(B), None)
         assert not self.asks(serving().seeing(membership=TIMEOUT), None)
         assert not self.asks(minding(a_learner()), None)
+        assert not self.asks(homeless(minutes=5).remembering(membership=None), None)
 
     def test_at_once_where_it_begins_to_serve_or_to_leave(self) -> None:
         assert self.asks(serving().remembering(serving_since=NOW - A_MOMENT), 2)

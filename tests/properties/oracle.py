@@ -346,20 +346,22 @@ def registering_is_sound(action: RegisterTarget | DeregisterTarget, example: Exa
     """In: who votes and stays. Out: who leaves, or has no vote, and only where others there answer the balancer."""
     o, memory = example.o, example.memory
     assert isinstance(o.membership, Membership)
-    assert isinstance(o.local, MemberStatus)
     assert memory.targets is not None, "never read"
     groups = [each for each in memory.targets if each.arn == action.group]
     voters = {each.id for each in o.membership.members if not each.is_learner}
     ending = memory.leaving_since is not None or (memory.spot is not None and memory.spot.takes_the_disk)
     if isinstance(action, RegisterTarget):
         assert [each for each in groups if o.me.instance not in each.registered]
+        assert isinstance(o.local, MemberStatus)
         assert o.local.member_id in voters
         assert not o.local.is_learner
         assert o.membership.via == example.policy.client_url(o.me.private_ip), "a quorum stood behind somebody else"
         assert not ending
         return
     assert [each for each in groups if o.me.instance in each.registered and len(each.healthy - {o.me.instance}) > 0]
-    assert ending or o.local.is_learner
+    assert isinstance(o.disk, Disk)
+    homeless = o.disk.data is not Data.PRESENT and not [e for e in o.membership.members if e.name == o.me.instance]
+    assert ending or homeless or (isinstance(o.local, MemberStatus) and o.local.is_learner)
 
 
 def stamp_is_sound(action: StampIdentity, example: Example) -> None:

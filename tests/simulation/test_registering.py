@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from agent.model.ids import InstanceId
-from tests.simulation.disasters import Begin, recovers, replace_the_lost, seeds, whole
+from tests.simulation.disasters import Begin, becomes_whole, recovers, replace_the_lost, seeds, whole
+from tests.simulation.seeds import WITHIN, trial_of
 from tests.simulation.sim import Sim
+from tests.simulation.walk import Walk
 
-SEEDS = seeds(3)
+SEEDS = seeds(2)
 GROUPS = ("clients", "operators")
 
 
@@ -107,3 +109,19 @@ def test_what_somebody_else_took_out_goes_in_again(begin: Begin, seed: int) -> N
         agent.calls.clear()
     sim.run(600)
     assert sum(each.calls["elbv2"] for each in sim.agents.values()) <= 3 * (600 / 30 + 1), "one look an interval"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", seeds(48))
+def test_after_a_random_walk_all_voters_are_targets(begin: Begin, seed: int) -> None:
+    """Through everything that can happen, by the promises about who goes in and out."""
+    trial = trial_of(seed)
+    sim = begin(seed, trial.instances, interleave=0.1, target_groups=GROUPS)
+    Walk(sim, trial.steps, trial.fatal).play()
+    becomes_whole(sim, WITHIN)
+    sim.run_until(lambda: set(sim.voters()) <= registered(sim), within=90)
+    sim.run_until(lambda: registered(sim) <= {*sim.voters(), *sim.learners(), *_leaving(sim)}, within=600)
+
+
+def _leaving(sim: Sim) -> list[str]:
+    return [name for name in sim.live() if sim.machines[name].leaving]

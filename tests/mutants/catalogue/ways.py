@@ -122,7 +122,7 @@ WAYS = (
                 "s.me.instance in group.registered and bool(group.healthy - going - {s.me.instance})",
                 "s.me.instance in group.registered",
             ),
-            Change("decide/objections.py", ", another_target_is_healthy=bool(others))", ")"),
+            Change("decide/objections.py", "        another_target_is_healthy=bool(others),\n", ""),
         ),
     ),
     Mutant(
