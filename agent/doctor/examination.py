@@ -147,6 +147,9 @@ def _tls(
 
     pairs = certificates.pairs(_tls_files(settings), _address(me))
     yield from judging.judge(settings.tls.mode, pairs, account, clock.now())
+    password = settings.auth.password_file
+    if password is not None:
+        yield from judging.judge_password(known(lambda: looking.entry(password)), password, account)
 
 
 def _tls_files(settings: Settings) -> Mapping[str, tuple[Path | None, Path | None, Path | None]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.doctor.finding import Finding, Level
-from agent.doctor.judging.certificates import Pair, Shaken, judge
+from agent.doctor.judging.certificates import Pair, Shaken, judge, judge_password
 from agent.doctor.judging.installation import Account, Entry
 from agent.doctor.looking.certificates import pairs, shake
 from agent.model.faults import Refused
@@ -105,6 +105,23 @@ def test_files_that_may_not_be_read_are_unknown_and_those_that_are_not_there_fai
         Level.UNKNOWN,
         Level.FAILURE,
     ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner_id", "level"),
+    [(0o600, 998, Level.OK), (0o640, 998, Level.FAILURE), (0o600, 0, Level.FAILURE)],
+)
+def test_a_password_is_the_agents_alone(mode: int, owner_id: int, level: Level) -> None:
+    path = Path("/etc/etcd/password")
+    file = Entry(path, "somebody", owner_id, mode)
+    assert [each.level for each in judge_password(file, path, Account("etcd", 998))] == [level]
+
+
+def test_a_password_that_is_not_there_or_not_ours_to_see() -> None:
+    path = Path("/etc/etcd/password")
+    assert [each.level for each in judge_password(None, path, None)] == [Level.FAILURE]
+    denied = Unknown(Ignorance.DENIED, "may not")
+    assert [each.level for each in judge_password(denied, path, None)] == [Level.UNKNOWN]
 
 
 def test_off_is_said() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from agent.doctor.finding import Finding, failure, ok, unknown, warning
 from agent.doctor.judging.installation import Account, Entry
@@ -93,3 +94,19 @@ def _key(pair: Pair, account: Account | None) -> Iterator[Finding]:
         yield failure(check, str(key), said, f"chown {account.name} {key.path}")
     else:
         yield ok(check, str(key))
+
+
+def judge_password(file: Entry | Unknown | None, path: Path, account: Account | None) -> Iterator[Finding]:
+    """auth.password_file. The agent takes none that others may read (`agent.world.etcd_auth`)."""
+    check, said = "auth-password", "where etcd's authentication is on, the agent may ask it nothing"
+    fix = f"put the password into {path}: chmod 0600, and owned by the agent's user"
+    if isinstance(file, Unknown):
+        yield unknown(check, file, said, "run the doctor as root")
+    elif file is None:
+        yield failure(check, f"{path} is not there", said, fix)
+    elif file.mode & 0o077:
+        yield failure(check, f"{file} can be read by others, so that the agent refuses it", said, fix)
+    elif account is not None and file.owner_id != account.user_id:
+        yield failure(check, f"{file} is not {account.name}'s", said, fix)
+    else:
+        yield ok(check, str(file))

@@ -6,7 +6,6 @@ only what `agent.decide.contradicting` names; the rest an operator should know b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,37 +13,33 @@ from agent.decide.contradicting import CORRUPTING_VERSIONS
 from agent.doctor.finding import Finding, failure, ok, unknown, warning
 from agent.model.cluster import minor_of
 from agent.model.known import Ignorance, Unknown
+from agent.model.versions import Number, advice_on, number_of
 
-ADVISED = "install etcd 3.5.30 or later of the 3.5 line (packer/install-etcd pins and verifies one)"
-
-Version = tuple[int, int, int]
+ADVISED = "install the newest release of the 3.5 line: `packer/install-etcd --version X.Y.Z --sha256 SUM` verifies it"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What a version does wrong: in every line, before the release that fixed it there."""
 
-    fixed_in: tuple[Version, ...]
+    fixed_in: tuple[Number, ...]
     """One a line of releases; a line that is not named never had it."""
     consequence: str
 
-    def has(self, version: Version) -> bool:
+    def has(self, version: Number) -> bool:
         return any(version[:2] == fixed[:2] and version < fixed for fixed in self.fixed_in)
 
 
 FAULTS = (
     Fault(((3, 5, 5), (3, 4, 21)), "a cluster of one may lose a write that it acknowledged"),
     Fault(((3, 5, 6), (3, 4, 22)), "a crash while it defragments may leave members' data different"),
-    Fault(((3, 5, 26),), "a learner's promotion may not reach the disk: a zombie, above all when it goes to 3.6"),
     Fault(((3, 5, 23), (3, 4, 38), (3, 6, 5)), "a defragmentation while it catches up may corrupt its data"),
-    Fault(((3, 5, 28),), "etcd's own authentication can be bypassed (CVE-2026-33413, CVE-2026-33343)"),
+    Fault(((3, 5, 28),), "where etcd's own authentication is on, it can be bypassed (CVE-2026-33413, CVE-2026-33343)"),
 )
-"""Those that cost data or a cluster; what the agent works around is not here."""
+"""Those that cost data or a cluster, beside what `advice_on` says; what the agent works around is not here."""
 
 TRIED = frozenset({(3, 4), (3, 5)})
 """Lines of releases that the project's tests run."""
-ENDED = {(3, 4): "2026-06-01"}
-"""Lines that get no fixes any more, and since when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +62,13 @@ def judge(installed: Installed) -> Iterator[Finding]:
     yield from _tool(installed)
 
 
-def parsed(version: str) -> Version | None:
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
-
-
 def _etcd(version: str | Unknown) -> Iterator[Finding]:
     check = "etcd-version"
     if isinstance(version, Unknown):
         judged = failure if version.why is Ignorance.OURS else unknown  # ours: there is none, or it cannot be run
         yield judged(check, version.detail, "no member can run on this machine", ADVISED)
         return
-    number = parsed(version)
+    number = number_of(version)
     if number is None:
         yield unknown(check, f"etcd calls itself {version!r}", "nobody knows what it does wrong", ADVISED)
         return
@@ -86,9 +76,8 @@ def _etcd(version: str | Unknown) -> Iterator[Finding]:
         said = "it loses committed writes in a crash; the agent refuses to start it"
         yield failure(check, f"etcd {version}", said, ADVISED)
         return
-    faults = [each.consequence for each in FAULTS if each.has(number)]
-    if number[:2] in ENDED:
-        faults.append(f"its line of releases has had no fixes since {ENDED[number[:2]]}")
+    advice = advice_on(version)
+    faults = [*([advice.why] if advice else []), *(each.consequence for each in FAULTS if each.has(number))]
     if number[:2] not in TRIED:
         faults.append("this agent was never tried with its line of releases")
     if faults:
