@@ -215,5 +215,7 @@ def _aws(settings: Settings, region: str, imds: Imds | Unknown, me: Me | Unknown
     rules = looking_at_aws.bucket(objects)
     yield from bucket.judge(rules)
     scope = scope_of(settings)
-    patient = looking_at_aws.Patient(aws, objects, found.own_group, myself or "", rules.precondition, scope.parameters)
+    patient = looking_at_aws.Patient(
+        aws, objects, found.own_group, myself or "", rules.precondition, scope.parameters, scope.target_groups
+    )
     yield from permissions.judge(looking_at_aws.trials(patient, scope))

@@ -191,6 +191,8 @@ def as_aws(asked: Asked, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
             raise NotFound("404")
         case "CompleteLifecycleAction" | "RecordLifecycleActionHeartbeat" | "SetInstanceProtection":
             raise Refused(f"{asked}: ValidationError No active Lifecycle Action found", Ignorance.OURS)
+        case "DeregisterTargets":
+            raise Refused(f"{asked}: InvalidTarget", Ignorance.OURS)
         case "GetObject":
             return {"Body": b"{}"}
         case "ListObjectsV2":
@@ -206,6 +208,7 @@ EVERYTHING = Scope(
     protects=True,
     replaces=True,
     zone_id="Z1",
+    target_groups=("arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/etcd/0a",),
     parameters="/etcd-asg-agent/prod",
     parameters_key_id="def",
 )
@@ -213,7 +216,9 @@ EVERYTHING = Scope(
 
 def tried(aws: Told, precondition: Precondition | Unknown = Precondition.HONOURED) -> dict[str, Outcome | Unknown]:
     objects = Objects(aws, "acme", "etcd", "prod")
-    patient = looking.Patient(aws, objects, "etcd", "i-00000001", precondition, EVERYTHING.parameters)
+    patient = looking.Patient(
+        aws, objects, "etcd", "i-00000001", precondition, EVERYTHING.parameters, EVERYTHING.target_groups
+    )
     return {each.sid: each.outcome for each in looking.trials(patient, EVERYTHING)}
 
 
@@ -244,6 +249,8 @@ def test_no_trial_can_land() -> None:
                 assert parameters["LifecycleHookName"] == looking.NOBODY
             case "SetInstanceProtection":
                 assert parameters["InstanceIds"] == [looking.NO_INSTANCE]
+            case "DeregisterTargets":
+                assert parameters["Targets"] == [{"Id": looking.NO_INSTANCE}]
             case _:
                 assert operation.startswith(("Describe", "Get", "List"))
 
@@ -267,7 +274,15 @@ def test_a_denial_is_told_apart_from_trouble() -> None:
         return outcome.why if isinstance(outcome, Unknown) else None
 
     by_denial, by_trouble = tried(Told(denied)), tried(Told(throttled))
-    for sid in ("SeeInstances", "AnswerHooks", "ReadObjects", "WriteReports", "EndUploads", "ProtectVoters"):
+    for sid in (
+        "SeeInstances",
+        "AnswerHooks",
+        "ReadObjects",
+        "WriteReports",
+        "EndUploads",
+        "ProtectVoters",
+        "RegisterTargets",
+    ):
         assert why(by_denial[sid]) is Ignorance.DENIED, sid
         assert why(by_trouble[sid]) is Ignorance.THROTTLED, sid
 

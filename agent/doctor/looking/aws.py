@@ -93,6 +93,7 @@ class Patient:
     precondition: Precondition | Unknown
     parameters: str = ""
     """The path of the certificate authorities; empty: there are none."""
+    target_groups: tuple[str, ...] = ()
 
 
 def trials(patient: Patient, scope: Scope) -> tuple[Trial, ...]:
@@ -222,6 +223,24 @@ def _authority(patient: Patient) -> Outcome:
     return Outcome.ALLOWED
 
 
+def _target_health(patient: Patient) -> Outcome:
+    for arn in patient.target_groups:
+        patient.aws.call(Asked("elbv2", "DescribeTargetHealth", arn.rpartition(":")[2]), TargetGroupArn=arn)
+    return Outcome.ALLOWED if patient.target_groups else Outcome.UNTRIED
+
+
+def _targets(patient: Patient) -> Outcome:
+    """Who is no target is taken out: registering needs the same statement."""
+    for arn in patient.target_groups:
+        try:
+            asked = Asked("elbv2", "DeregisterTargets", arn.rpartition(":")[2], arn)
+            patient.aws.call(asked, TargetGroupArn=arn, Targets=[{"Id": NO_INSTANCE}])
+        except Refused as refused:
+            if "InvalidTarget" not in str(refused):
+                raise
+    return Outcome.ALLOWED if patient.target_groups else Outcome.UNTRIED
+
+
 ATTEMPTS: Mapping[str, Callable[[Patient], Outcome | Unknown]] = {
     "SeeInstances": _instances,
     "SeeGroups": _groups,
@@ -237,6 +256,8 @@ ATTEMPTS: Mapping[str, Callable[[Patient], Outcome | Unknown]] = {
     "EndUploads": _ending_uploads,
     "ProtectVoters": _protection,
     "ReadAuthority": _authority,
+    "SeeTargets": _target_health,
+    "RegisterTargets": _targets,
 }
 """Those that are missing here are not tried: `hold.json` would hold the cluster, a deletion leaves a marker in a bucket
 with versions, health and names are the group's and the zone's for good, an authority is written once, and KMS answers
