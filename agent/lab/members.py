@@ -20,6 +20,8 @@ PATIENCE_S = 2.0
 def ask(address: str, path: str, body: dict[str, Any], timeout_s: float = PATIENCE_S) -> dict[str, Any] | None:
     """POST to a member's JSON gateway; None if it did not answer, {"error": ...} if it refused."""
     answer = _asked(address, path, body, timeout_s)
+    if answer is None:
+        _tokens.pop(address, None)  # one of a cluster that was is waited for, until the deadline
     refusal = "" if answer is None else str(answer.get("message", answer.get("error", "")))
     if _user is not None and refusal.endswith(STRANGER):
         token = _asked(address, "/v3/auth/authenticate", {"name": _user[0], "password": _user[1]}, timeout_s)

@@ -79,7 +79,7 @@ class EtcdDoor:
     def status(self, endpoint: ClientUrl) -> MemberStatus:
         """What this member says of itself; it answers without a leader, too."""
         link = self._links.to(endpoint)
-        return _status_from(endpoint, self._call(link, link.status, wire.StatusRequest(), self._deadlines.status))
+        return self._status_from(endpoint, self._call(link, link.status, wire.StatusRequest(), self._deadlines.status))
 
     def statuses(self, endpoints: Sequence[ClientUrl]) -> Mapping[ClientUrl, MemberStatus | Unknown]:
         """All at once, within one Status deadline."""
@@ -289,7 +289,11 @@ class EtcdDoor:
         def answered() -> wire.StatusResponse:
             return self._sent(link, link.status, request, deadline, first=future.result)
 
-        return lambda: _status_from(endpoint, self._told(link, link.status, started, answered))
+        return lambda: self._status_from(endpoint, self._told(link, link.status, started, answered))
+
+    def _status_from(self, endpoint: ClientUrl, said: wire.StatusResponse) -> MemberStatus:
+        self._tokens.seen(endpoint, said.header.cluster_id)
+        return _status_from(endpoint, said)
 
     def _told(
         self, link: Link, method: Method[Request, Answer], started: float, answered: Callable[[], Answer]
@@ -299,6 +303,8 @@ class EtcdDoor:
             with _open(link):
                 answer = answered()
         except grpc.RpcError as error:
+            if method.name == "Status" and error.code() in SILENT:
+                self._tokens.forget(link.endpoint)
             fault = trouble(f"{method.name} at {link.endpoint}", *_code_and_details(error))
             result = "refused" if isinstance(fault, Refused) else fault.unknown.why.value
             self._on_call(method.name, result, perf_counter() - started)
@@ -306,6 +312,9 @@ class EtcdDoor:
         self._on_call(method.name, "ok", perf_counter() - started)
         return answer
 
+
+SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+"""Status waits for nobody: a member that does not answer it has ended, is frozen, or waits because of our token."""
 
 ANY_READ = etcdrpc.RangeRequest(key=b"\0", count_only=True)
 """The cheapest linearizable read: whether there is a key of one zero byte."""

@@ -4,7 +4,9 @@ House rules. Nothing is asked for before etcd has refused a call for want of an 
 and where the certificate's common name is a user, there is no token. etcd checks first and acts then, so a call that
 was refused like that has done nothing and may be sent again. Raft brings a token to every member; each forgets it five
 minutes after its last use there, and with its process. A learner takes tokens and gives none, so one that another
-member has given is tried first there. The password is read from its file whenever it is needed, and kept nowhere. A
+member has given is tried first there. A token of a cluster that was is worse than none: it says at which raft index
+it was given, and etcd waits until it has applied as much. So tokens are forgotten with the process and the cluster
+that gave them. The password is read from its file whenever it is needed, and kept nowhere. A
 wrong one is a failure of ours, never one of the cluster; it is not tried again for a while, because etcd spends a tenth
 of a second of CPU on each try (bcrypt).
 """
@@ -72,6 +74,7 @@ class Tokens:
         self._login = login
         self._lock = threading.Lock()
         self._of: dict[ClientUrl, str] = {}
+        self._clusters: dict[ClientUrl, int] = {}  # that gave them
         self._newest = ""  # that any member has given
         self._voter: Link | None = None  # that has given one
         self._borrow_after = 0.0
@@ -81,6 +84,16 @@ class Tokens:
         """Empty as long as etcd has not asked who we are."""
         token = self._of.get(endpoint)
         return () if token is None else (("token", token),)
+
+    def forget(self, endpoint: ClientUrl) -> None:
+        """Its process has ended, or waits for ever with this token."""
+        with self._lock:
+            self._of.pop(endpoint, None)
+
+    def seen(self, endpoint: ClientUrl, cluster: int) -> None:
+        """Another cluster than the one that gave the token answers there: where Status needs none, only this tells."""
+        if self._of and self._clusters.get(endpoint, cluster) != cluster:
+            self.forget(endpoint)
 
     def renewed(self, link: Link, error: Any, patience: timedelta) -> bool:
         """Whether the call that failed so may be sent again, with another token or, as it turned out, without one.
@@ -120,6 +133,7 @@ class Tokens:
         request = etcdrpc.AuthenticateRequest(name=login.user, password=login.password())
         answer = link.authenticate.call(request, timeout=max(0.0, patience.total_seconds()))
         self._newest = str(answer.token)
+        self._clusters[link.endpoint] = int(answer.header.cluster_id)
         return self._newest
 
     def _borrowed(self, learner: ClientUrl, login: Login, patience: timedelta, used: str) -> bool:
@@ -131,4 +145,5 @@ class Tokens:
         if not self._newest:
             return False
         self._of[learner] = self._newest
+        self._clusters.pop(learner, None)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from tests.etcd_versions import EtcdVersion
 pytestmark = pytest.mark.etcd
 
 PASSWORD = "a:b=c!"
-QUICK = Deadlines(status=timedelta(seconds=2), read=timedelta(seconds=2), progress=timedelta(seconds=2))
+QUICK = Deadlines(status=timedelta(seconds=3), read=timedelta(seconds=6), progress=timedelta(seconds=6))
 
 
 def turn_auth_on(etcdctl: Path, endpoint: ClientUrl, password: str = PASSWORD) -> None:
@@ -87,6 +88,27 @@ def changes_the_membership(door: EtcdDoor, leader: ClientUrl, membership: Member
     door.update_peer_url(leader, voter.id, voter.peer_urls[0])
     own = door.status(leader).member_id
     door.move_leader(leader, next(each.id for each in membership.voters if each.id != own))
+
+
+@pytest.mark.long
+def test_a_token_of_a_cluster_that_was_is_forgotten(version: EtcdVersion, tmp_path: Path) -> None:
+    """It was given at a higher raft index than the new one has reached, and etcd would wait until it has."""
+    with running(version.etcd, tmp_path, 1) as cluster:
+        (server,) = cluster.servers
+        put(server.client_url, [f"k{number}" for number in range(300)])
+        turn_auth_on(version.etcdctl, server.client_url)
+        door = EtcdDoor(deadlines=QUICK, login=login(tmp_path))
+        assert len(door.membership(server.client_url).voters) == 1
+        server.kill()
+        assert _status_of(door, server.client_url) is None, "an agent looks in every round, and sees that it has ended"
+        shutil.rmtree(tmp_path / server.name)
+        server.start(cluster.servers)
+        cluster.settle()
+        turn_auth_on(version.etcdctl, server.client_url)
+        wait_until(lambda: _status_of(door, server.client_url) is not None, 15, "Status waits for ever", 0.2)
+        assert len(door.membership(server.client_url).voters) == 1
+        assert sum(map(len, door.snapshot(server.client_url))) > 1000
+        door.close()
 
 
 @pytest.mark.long

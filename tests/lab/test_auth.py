@@ -167,13 +167,13 @@ def test_a_certificate_named_root_needs_no_password(make_lab: MakeLab, version: 
     for words in (["user", "add", "root", "--no-password"], ["user", "grant-role", "root", "root"], ["auth", "enable"]):
         done = tls.etcdctl(*words)
         assert done.returncode == 0, done.stderr
-    assert tls.etcdctl("put", "first", "it").returncode == 0
+    wait_until(lambda: tls.etcdctl("put", "first", "it").returncode == 0, 60, "a write")
     gone = lab.instances()[0]
     lab.terminate(gone.id)
     wait_until(lambda: gone.id not in {each.id for each in lab.instances()} and all_ready(lab), 90, "its replacement")
     lab.kill_etcd(lab.instances()[0].id)
     wait_until(lambda: all_ready(lab), 60, "it to serve again")
-    assert tls.etcdctl("put", "second", "it").returncode == 0
+    wait_until(lambda: tls.etcdctl("put", "second", "it").returncode == 0, 60, "a write")
     survivor, *others = lab.instances()
     terminate_for_good(lab, *others)
     assert wait_formed(lab, 2, 90)["seed"]["source"] == f"survivor {survivor.id}"
