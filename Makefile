@@ -76,7 +76,7 @@ lint: setup ## ruff, the layers, shellcheck where it is installed
 	@$(BIN)/ruff format --check .
 	$(call STEP,layers: import-linter)
 	@$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
-	@if command -v shellcheck >/dev/null; then printf '\n== lint: shellcheck\n'; shellcheck packer/install-etcd .ci/run; fi
+	@if command -v shellcheck >/dev/null; then printf '\n== lint: shellcheck\n'; shellcheck packer/install-etcd packer/image/provision packer/image/check .ci/run; fi
 
 .PHONY: types
 types: setup ## mypy --strict
@@ -116,13 +116,16 @@ DELIVERY_ARCH = $(shell dpkg --print-architecture)
 TREE := systemd,systemd-sysv,dbus,polkitd,python3,iproute2,procps,ca-certificates
 
 .PHONY: delivery
-delivery: setup ## the built package on a booted Debian (needs root, mmdebstrap, systemd-container; minutes)
+delivery: setup ## the built package and the image on a booted Debian (needs root, mmdebstrap, systemd-container; minutes)
 	@$(MAKE) etcd
 	@[ -d $(DELIVERY)/tree ] || { mkdir -p $(DELIVERY) && rm -rf $(DELIVERY)/tree.new && \
 		mmdebstrap --quiet --variant=minbase --include=$(TREE) bookworm $(DELIVERY)/tree.new && \
 		mv $(DELIVERY)/tree.new $(DELIVERY)/tree; }
 	@for into in one two; do rm -rf $(DELIVERY)/$$into; \
 		packer/package/build --target debian12 --arch $(DELIVERY_ARCH) --into $(DELIVERY)/$$into; done
+	@[ -x $(DELIVERY)/packer/usr/bin/packer ] || \
+		(cd $(DELIVERY) && apt-get -q download packer >/dev/null && dpkg -x packer_*.deb packer && rm packer_*.deb)
+	@$(BIN)/python -m tests.delivery.provisioned $(DELIVERY)
 	@unshare --net sh -ec 'ip link set lo up; exec "$$@"' sh $(BIN)/python -m pytest -q -m delivery tests/delivery
 
 .PHONY: bench

@@ -19,6 +19,7 @@ from agent.model.actions import (
     CompleteHook,
     CreateAuthority,
     CreateGeneration,
+    DeregisterTarget,
     Disarm,
     ExpireSnapshots,
     FileReport,
@@ -32,6 +33,7 @@ from agent.model.actions import (
     PublishRecords,
     PutInPlace,
     Quarantine,
+    RegisterTarget,
     ReloadEtcd,
     RemoveMember,
     Rest,
@@ -82,13 +84,11 @@ def _effect(world: World, action: Action, o: Observation) -> Result:
             return _done(lambda: _change(world.etcd, action, o))
         case CompleteHook() | HeartbeatHook() | AskToBeReplaced() | ProtectFromScaleIn():
             return _done(lambda: _ask_of_the_group(world.cloud, action))
-        case PublishRecords(records=records):
-            assert world.dns is not None, "who has names to publish has a door to the zone (wiring)"
-            dns = world.dns
-            return _done(lambda: dns.upsert(records))
         case CreateAuthority() | IssueCertificates():
             assert world.certificates is not None, "who issues certificates has a door to their authority (wiring)"
             return _certify(world.certificates, action)
+        case PublishRecords() | RegisterTarget() | DeregisterTarget():
+            return _done(lambda: _show_the_way(world, action))
         case BeginTask(task=task):
             return _done(lambda: world.workshop.begin(task))
         case _:
@@ -110,6 +110,22 @@ def _write(bucket: Bucket, action: InTheBucket) -> Result:
             return _done(lambda: bucket.mark_bad(name, why))
         case ExpireSnapshots(names=names):
             return _done(lambda: bucket.expire(names))
+        case _:
+            assert_never(action)
+
+
+def _show_the_way(world: World, action: PublishRecords | RegisterTarget | DeregisterTarget) -> None:
+    """To clients. Who has names to publish, or target groups, has a door to them (wiring)."""
+    match action:
+        case PublishRecords(records=records):
+            assert world.dns is not None
+            world.dns.upsert(records)
+        case RegisterTarget(group=group):
+            assert world.targets is not None
+            world.targets.register(group)
+        case DeregisterTarget(group=group):
+            assert world.targets is not None
+            world.targets.deregister(group)
         case _:
             assert_never(action)
 

@@ -55,5 +55,6 @@ def scope_of(settings: Settings, groups: tuple[str, ...] = (), partition: str = 
         zone_id=settings.dns.zone_id,
         parameters=settings.authority_path,
         parameters_key_id=settings.tls.kms_key_id,
+        target_groups=settings.load_balancer.target_groups,
         partition=partition,
     )

@@ -198,13 +198,15 @@ def _answering(o: Observation, policy: Policy) -> dict[MemberId, ClientUrl]:
 
 
 def _with_upkeep(world: World, o: Observation, asks: frozenset[Ask], policy: Policy) -> Observation:
-    """What a cluster that serves may need: inherited alarms, what is published of it, and when the last drill was."""
+    """What a cluster that serves may need: inherited alarms, how clients find it, and when the last drill was."""
     if o.head is None:
         return o
     if Ask.ALARMS in asks and isinstance(o.membership, Membership):
         o = replace(o, alarms=ask(partial(world.etcd.alarms, o.membership.via)))
     if Ask.DNS in asks and policy.dns is not None and world.dns is not None:
         o = replace(o, dns=ask(partial(world.dns.records, policy.dns.watched)))
+    if Ask.TARGETS in asks and world.targets is not None:
+        o = replace(o, targets=ask(world.targets.groups))
     if Ask.DRILL in asks:
         o = replace(o, last_drill=ask(world.bucket.last_drill))
     return o

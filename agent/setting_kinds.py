@@ -281,6 +281,39 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts in the operator's order, none twice. As plain text: `a,b`, or a TOML array."""
+
+    expected: str
+    each: Text
+    most: int = 50
+
+    def read(self, raw: object) -> tuple[str, ...]:
+        if not isinstance(raw, list) or len(raw) > self.most:
+            raise Wrong(self.expected)
+        for text in raw:
+            try:
+                self.each.read(text)
+            except Wrong as wrong:
+                raise Wrong(f"{self.expected}; for {reprlib.repr(text)}: {wrong}") from None
+        return tuple(dict.fromkeys(raw))
+
+    def read_text(self, text: str) -> tuple[str, ...]:
+        if text.lstrip().startswith("["):
+            try:
+                return self.read(tomllib.loads(f"texts = {text}")["texts"])
+            except Wrong:
+                raise
+            except (ValueError, RecursionError):
+                raise Wrong(self.expected) from None
+        return self.read([part.strip() for part in text.split(",") if part.strip()])
+
+    def toml(self, value: object) -> str:
+        assert isinstance(value, tuple)
+        return f"[{', '.join(map(quoted, value))}]"
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """Names and texts. As plain text: `a=1,b=2`, or a TOML inline table."""
 

@@ -32,6 +32,7 @@ from agent.setting_kinds import (
     Switch,
     Table,
     Text,
+    Texts,
     Whole,
     Wrong,
 )
@@ -141,6 +142,13 @@ _DNS_NAME = Text(
     "a name in lower case such as etcd.example.internal, without a dot at its end, or nothing",
     r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+)?",
     max_length=200,
+)
+_TARGET_GROUPS = Texts(
+    'ARNs of target groups, such as ["arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/etcd/0123abcd"]',
+    Text(
+        "an ARN of a target group",
+        r"arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:targetgroup/[A-Za-z0-9-]+/[0-9a-f]+",
+    ),
 )
 
 
@@ -451,6 +459,17 @@ class Dns:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadBalancer:
+    """Target groups that are not attached to the Auto Scaling group."""
+
+    target_groups: tuple[str, ...] = setting(
+        _TARGET_GROUPS,
+        (),
+        "each instance registers itself here while its member serves, and goes before it leaves; groups of instances",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What the agent writes to standard error."""
 
@@ -479,6 +498,7 @@ class Settings:
     http: Http = field(default_factory=Http)
     autoscaling: Autoscaling = field(default_factory=Autoscaling)
     dns: Dns = field(default_factory=Dns)
+    load_balancer: LoadBalancer = field(default_factory=LoadBalancer)
     log: Log = field(default_factory=Log)
     auth: Auth = field(default_factory=Auth)
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
@@ -533,6 +553,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "http": Http,
         "autoscaling": Autoscaling,
         "dns": Dns,
+        "load_balancer": LoadBalancer,
         "log": Log,
         "auth": Auth,
     }

@@ -22,6 +22,7 @@ from agent.world.clock import SystemClock
 from agent.world.disk import DataRoot
 from agent.world.doors import World
 from agent.world.ec2 import Ec2Cloud
+from agent.world.elbv2 import Elbv2
 from agent.world.errands import Errands
 from agent.world.etcd import Deadlines, EtcdDoor
 from agent.world.etcd_auth import Login
@@ -115,6 +116,7 @@ def wire(settings: Settings, counting: Counting | None = None, stop: threading.E
     bucket, store = _bucket(settings, aws)
     etcd = _etcd(settings, counting)
     patient = SystemClock()  # not ended by a stop: what was begun is waited for
+    balanced = settings.load_balancer.target_groups
     disk = DataRoot(settings.etcd.data_root, patient, me.boot_id)
     chosen = policy(settings)
     place = Workplace(
@@ -131,6 +133,7 @@ def wire(settings: Settings, counting: Counting | None = None, stop: threading.E
         workshop=ThreadWorkshop(errands.run, patient),
         dns=Route53(aws, settings.dns.zone_id) if settings.dns.zone_id else None,
         certificates=_certificates(settings, aws, me),
+        targets=Elbv2(aws, me.instance, balanced) if balanced else None,
     )
     return Wired(world, chosen, me, errands, store)
 
@@ -329,6 +332,7 @@ def policy(settings: Settings) -> Policy:
         nospace=settings.maintenance.nospace,
         drain=timing.drain,
         dns=_names(settings),
+        target_groups=settings.load_balancer.target_groups,
         protect_voters=settings.autoscaling.protect_voters,
         replace_unhealthy=settings.autoscaling.replace_unhealthy,
         issues_certificates=settings.tls.mode == "ca",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from agent.decide.draining import SHORT
 from agent.decide.recovering import STAY_DOWN
 from agent.decide.snapshotting import is_up_to_date, newest_of, turn_of
 from agent.model.certificates import Issued
@@ -56,6 +57,7 @@ class Ask(StrEnum):
     DNS = "dns"
     AUTHORITIES = "authorities"
     TRUSTING = "trusting"  # a handshake with every member
+    TARGETS = "targets"
 
 
 def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset[Ask]:
@@ -71,6 +73,7 @@ def worth_asking(near: Observation, memory: Memory, policy: Policy) -> frozenset
         Ask.SNAPSHOTS: _snapshots_every(near, memory, policy),
         Ask.DRILL: _drill_every(near, memory, policy),
         Ask.DNS: _dns_every(near, memory, policy),
+        Ask.TARGETS: _targets_every(near, memory, policy),
         Ask.ALARMS: policy.patient_interval if _told_of_alarms(near) else None,
         Ask.HOLD: _hold_every(memory, policy),
         Ask.AUTHORITIES: _authorities_every(near, memory, policy),
@@ -169,6 +172,21 @@ def _trusting_every(near: Observation, memory: Memory, policy: Policy) -> timede
     if not policy.issues_certificates or not isinstance(near.local, MemberStatus):
         return None
     return timedelta(0) if memory.must_reload else TRUST_EVERY
+
+
+def _targets_every(near: Observation, memory: Memory, policy: Policy) -> timedelta | None:
+    """For itself alone: at once where it begins to serve or to leave, else whether somebody else has changed it."""
+    waits = memory.membership is not None and not _has_data(near)
+    if not policy.target_groups or not (is_settled(near) or is_spare(near, memory) or waits):
+        return None
+    ending = memory.spot if memory.spot is not None and memory.spot.takes_the_disk else None
+    if ending is not None and ending.at - near.now < SHORT:
+        return None
+    last, turned = memory.asked_at.get(Ask.TARGETS), (memory.serving_since, memory.going_since)
+    if last is not None and any(each is not None and last < each for each in turned):
+        return timedelta(0)
+    steady = memory.targets is not None and memory.going_since is None
+    return policy.groups_interval if steady else policy.patient_trouble_interval
 
 
 def _told_of_alarms(near: Observation) -> bool:

@@ -68,7 +68,7 @@ def _why_issue(s: Situation, authorities: Authorities, issued: Issued | None) ->
         return "this instance has no certificates"
     if (issued.instance, issued.address) != (s.me.instance, s.me.private_ip):
         return f"its certificates are for {issued.instance} at {issued.address}"
-    if issued.authorities != authorities:
+    if issued.authorities != authorities and not authorities.are_older_than(issued.authorities):
         return f"its certificates are of another time: now {authorities}"
     if issued.is_worn(s.o.now):
         return f"its certificates expire at {issued.expires_at:%Y-%m-%dT%H:%M:%SZ}"

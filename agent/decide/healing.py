@@ -11,6 +11,7 @@ it a case for Auto Scaling or for a human.
     LOOP times or more     none; its files look sound                 a quorum without us  remove our own member
     as either of these     and HEALED_LATELY here already             a quorum without us  ask to be replaced
     twice or more          any of these, and we are leaving           a quorum without us  remove our own member
+    as either of these     none; it never told which member it is     a quorum             name it to a human
     as any of these        -                                          no such quorum, or   back off, start again: what
                                                                       not known            is here may be needed
 
@@ -91,12 +92,20 @@ def ask_to_be_replaced(s: Situation) -> Decision | None:
 
 
 def name_what_keeps_etcd_down(s: Situation) -> Decision | None:
-    """A cause that a new member would meet as well: a human can mend it, and no change of membership can."""
-    obstacle = what_keeps_etcd_down(s)
+    """What a human can mend and no change of membership can: a new member would meet it, too, or none can be told."""
+    obstacle, broken = what_keeps_etcd_down(s), _broken(s)
+    unnamed = s.identity is not None and s.identity.member_id is None
+    if obstacle is None and broken is not None and unnamed and not isinstance(s.o.membership, Unknown):
+        return _call(s, UNNAMED, f"{broken}; and it ended before it told which member it is")
     if obstacle is None or _down(s) is None:
         return None
     return _call(s, CALLS[obstacle.kind], str(obstacle))
 
+
+UNNAMED = CallHuman(
+    "move data/ and identity.json away from etcd.data_root: this instance then joins as a new member",
+    Reason.UNNAMED_DATA,
+)
 
 CALLS = {
     ObstacleKind.DISK: CallHuman("look at the kernel's log, and replace the instance or its volume", Reason.DISK_FAILS),

@@ -29,6 +29,7 @@ from agent.model.actions import (
     CreateAuthority,
     CreateGeneration,
     Decision,
+    DeregisterTarget,
     Disarm,
     ExpireSnapshots,
     FileReport,
@@ -41,6 +42,7 @@ from agent.model.actions import (
     PublishRecords,
     PutInPlace,
     Quarantine,
+    RegisterTarget,
     ReloadEtcd,
     RemoveMember,
     Rest,
@@ -117,7 +119,9 @@ def is_held_back(action: Action, disk: Disk) -> bool:
             return True
         case Rest() | Wait() | CallHuman() | FileReport() | HeartbeatHook() | WriteFormed():
             return False
-        case ExpireSnapshots() | Quarantine() | ProtectFromScaleIn() | PublishRecords() | IssueCertificates():
+        case ExpireSnapshots() | Quarantine() | IssueCertificates():
+            return False
+        case ProtectFromScaleIn() | PublishRecords() | RegisterTarget() | DeregisterTarget():
             return False
         case _:
             assert_never(action)

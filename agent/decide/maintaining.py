@@ -10,6 +10,8 @@ The lead is not moved away first. A leader that is being defragmented still beat
 and the write-ahead log go on without the database: there is no election, and only clients that are connected to it
 wait. Handing the lead over would fail what is under way everywhere.
 
+A spare is left as it is: etcd serves no Defragment on a learner ("rpc not supported for learner"; seen with 3.5.30).
+
 A full database (the alarm NOSPACE) refuses writes until somebody makes room. By default that is a person: what may
 be compacted away, and whether the quota is the mistake, the agent cannot know. With `maintenance.nospace` it
 compacts up to the newest sound snapshot, so whatever history goes is in the bucket; defragments each member once;
@@ -43,6 +45,8 @@ HINT = (
     "by member, `etcdctl alarm disarm`. maintenance.nospace = true lets the agent do the latter three"
 )
 
+HINT_SPARE = "terminate the spare's instance: another one takes its place, with a database as small as the voters'"
+
 
 def make_room(s: Situation) -> Decision | None:
     """A member's database is full, and etcd refuses writes: say so or, where that is wanted, make room."""
@@ -73,8 +77,12 @@ def _make_room(s: Situation, membership: Membership, full: list[Alarm], said: st
     for member in _in_turn(membership, statuses):
         if member.id not in s.memory.defragmented:
             return _defragment(member, statuses[member.id], said)
-    if all(each.db_size_bytes < ROOM * s.policy.quota_bytes for each in statuses.values()):
+    stuffed = [each for each in membership.members if statuses[each.id].db_size_bytes >= ROOM * s.policy.quota_bytes]
+    if not stuffed:
         return do(Disarm(full[0]), f"{said}; there is room again")
+    if all(each.is_learner for each in stuffed):
+        call = CallHuman(HINT_SPARE, Reason.DATABASE_FULL)
+        return do(call, f"{said}; the voters have room, and the spare {stuffed[0]} has none")
     return do(
         CallHuman(HINT, Reason.DATABASE_FULL), f"{said}, compacted and defragmented as it is: what it holds is too much"
     )
@@ -117,7 +125,7 @@ def _statuses(s: Situation, membership: Membership) -> dict[int, MemberStatus]:
 
 
 def _in_turn(membership: Membership, statuses: dict[int, MemberStatus]) -> list[Member]:
-    return sorted(membership.members, key=lambda each: (statuses[each.id].leads, each.id))
+    return sorted(membership.voters, key=lambda each: (statuses[each.id].leads, each.id))
 
 
 def _not_now(s: Situation, membership: Membership) -> str | None:

@@ -23,6 +23,7 @@ from agent.model.actions import (
     CreateAuthority,
     CreateGeneration,
     Decision,
+    DeregisterTarget,
     Disarm,
     ExpireSnapshots,
     FileReport,
@@ -35,6 +36,7 @@ from agent.model.actions import (
     PublishRecords,
     PutInPlace,
     Quarantine,
+    RegisterTarget,
     ReloadEtcd,
     RemoveMember,
     Rest,
@@ -74,6 +76,8 @@ HARMLESS = (
     ProtectFromScaleIn,
     PublishRecords,
     IssueCertificates,
+    RegisterTarget,
+    DeregisterTarget,
 )
 """What an operator's hold does not hold back."""
 
@@ -94,6 +98,8 @@ def _to_the_action(decision: Decision, o: Observation, memory: Memory) -> tuple[
             return _to_completing(transition, o)
         case PublishRecords(records=records):
             return _to_publishing(records, o)
+        case RegisterTarget() | DeregisterTarget():
+            return _to_registering(decision.action, o, memory)
         case AskToBeReplaced():
             return _to_being_replaced(o)
         case ReloadEtcd():
@@ -287,6 +293,23 @@ def _to_publishing(records: frozenset[RecordSet], o: Observation) -> tuple[str, 
     return failing(
         every_record_has_a_value=bool(records) and all(each.values for each in records),
         every_address_is_a_voters=all(f"//{each}:" in urls for each in addresses),
+    )
+
+
+def _to_registering(action: RegisterTarget | DeregisterTarget, o: Observation, memory: Memory) -> tuple[str, ...]:
+    """Clients are sent to voters that stay, and nobody goes whom no other target could stand for."""
+    if not isinstance(o.membership, Membership):
+        return ("a target comes and goes by a list with a quorum",)
+    here, mine = o.me.instance, o.local.member_id if isinstance(o.local, MemberStatus) else None
+    voters = [each for each in o.membership.members if not each.is_learner]
+    leaves = memory.going_since is not None
+    if isinstance(action, RegisterTarget):
+        votes = isinstance(o.local, MemberStatus) and not o.local.is_learner
+        return failing(it_votes=votes and mine in {each.id for each in voters}, it_stays=not leaves)
+    others = {target for each in memory.targets or () if each.arn == action.group for target in each.healthy} - {here}
+    return failing(
+        it_leaves_or_has_no_vote=leaves or not any(each.name == here or each.id == mine for each in voters),
+        another_target_is_healthy=bool(others),
     )
 
 
@@ -499,7 +522,8 @@ def _to_defragmenting(task: Defragment, o: Observation) -> tuple[str, ...]:
     members = o.membership.members if isinstance(o.membership, Membership) else ()
     said = [found for each in members if isinstance(found := o.answers.of.get(each.id), MemberStatus)]
     return failing(
-        it_is_a_member_at_this_endpoint=entry is not None and task.endpoint in entry.client_urls,
+        it_is_a_voter=entry is not None and not entry.is_learner,
+        it_is_at_this_endpoint=entry is not None and task.endpoint in entry.client_urls,
         every_member_answers_and_knows_a_leader=len(said) == len(members) and all(each.leader for each in said),
         nobody_is_catching_up=all(each.committed_index - each.applied_index < 5000 for each in said),
         nobody_has_to_compare_the_data=not any("CORRUPT" in error for each in said for error in each.errors),

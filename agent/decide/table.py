@@ -20,6 +20,7 @@ from agent.decide import (
     promoting,
     protecting,
     recovering,
+    registering,
     removing,
     reporting,
     restarting,
@@ -83,6 +84,7 @@ RULES: tuple[Rule, ...] = (
     Rule("clear-inherited-alarm", settling.clear_an_inherited_alarm),
     Rule("remove-departed", removing.remove_a_departed_member),
     Rule("remove-stalled-learner", removing.remove_a_stalled_learner),
+    Rule("deregister", registering.deregister),
     Rule("drain", draining.let_clients_go_first),
     Rule("leave", leaving.leave),
     Rule("step-aside", leaving.step_aside),
@@ -102,6 +104,7 @@ RULES: tuple[Rule, ...] = (
     Rule("defragment", maintaining.defragment),
     Rule("protect", protecting.protect_while_it_is_needed),
     Rule("publish-names", naming.publish_names),
+    Rule("register", registering.register),
     Rule("rest", resting.rest),
 )
 

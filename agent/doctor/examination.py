@@ -159,7 +159,7 @@ def _tls_files(settings: Settings) -> Mapping[str, tuple[Path | None, Path | Non
     from agent.world.certificates import server_tls
 
     issued = server_tls(settings.etcd.data_root)
-    if not issued.cert.exists():
+    if known(lambda: looking.entry(issued.cert)) is None:
         return {}
     return {
         str(issued.cert): (issued.cert, issued.key, issued.ca),

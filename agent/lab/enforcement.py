@@ -115,8 +115,11 @@ class Enforcement:
         return None if found is None else found.multiparts.get(upload)
 
     def _elsewhere(self, call: Call) -> Request:
-        """EC2's descriptions know no resource; an action on an Auto Scaling group carries the group's tags."""
+        """Descriptions know no resource; an action on an Auto Scaling group carries the group's tags."""
         action = f"{call.service}:{call.operation}"
+        balanced = re.search(r"TargetGroupArn=([^&]+)", call.resource)
+        if balanced and not call.operation.startswith("Describe"):
+            return Request(action, balanced[1], _everywhere())
         named = re.search(r"AutoScalingGroupName=([^&]+)", call.resource)
         group = self._of.groups.autoscaling_groups.get(named[1]) if named else None
         if group is None or call.operation.startswith("Describe"):

@@ -85,6 +85,7 @@ def grant(endpoint: str, spec: LabSpec) -> None:
         kms_key_id=storage.get("kms_key_id", ""),
         parameters=f"/etcd-asg-agent/{cluster}" if tls.get("mode") == "ca" else "",
         parameters_key_id=tls.get("kms_key_id", ""),
+        target_groups=tuple(spec.settings.get("load_balancer", {}).get("target_groups", ())),
     )
     document = json.dumps(policy(scope))
     client("iam", endpoint).put_role_policy(RoleName=ROLE, PolicyName=ROLE, PolicyDocument=document)

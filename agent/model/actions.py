@@ -62,6 +62,7 @@ class Reason(StrEnum):
     PORT_TAKEN = "port-taken"  # one of etcd's
     WRONG_ETCD = "wrong-etcd"  # none, or an older one than the data needs
     NO_AUTHORITY = "no-authority"  # tls.mode = "ca", and none in Parameter Store although the cluster was founded
+    UNNAMED_DATA = "unnamed-data"  # damaged before etcd told which member it is
     UNFIT_INSTANCE = "unfit-instance"  # no member lives here for long
     DOWNGRADE = "downgrade"  # an older etcd than the cluster's version
     UPGRADE_PATH = "upgrade-path"  # a newer one that is more than a step away
@@ -223,6 +224,20 @@ class PublishRecords:
 
 
 @dataclass(frozen=True, slots=True)
+class RegisterTarget:
+    """Put this instance into a load balancer's target group."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeregisterTarget:
+    """Take this instance out of a load balancer's target group."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpdatePeerUrl:
     """Tell the cluster where a member that moved listens now."""
 
@@ -320,6 +335,8 @@ Action = (
     | CreateAuthority
     | IssueCertificates
     | ReloadEtcd
+    | RegisterTarget
+    | DeregisterTarget
 )
 
 MembershipChange = AddLearner | PromoteMember | RemoveMember | UpdatePeerUrl

@@ -20,6 +20,10 @@ class Authorities:
     def __post_init__(self) -> None:
         assert self.issuer in self.trusted, "who issues is trusted"
 
+    def are_older_than(self, other: Authorities) -> bool:
+        """A rotation only ever goes on, so such an answer is late: Parameter Store promises no order."""
+        return self.issuer < other.issuer or self.trusted[0] < other.trusted[0]
+
     def __str__(self) -> str:
         trusted = ", ".join(map(str, self.trusted))
         return f"authority {self.issuer} issues; trusted: {trusted}"

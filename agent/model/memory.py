@@ -20,6 +20,7 @@ from agent.model.actions import (
     CompleteHook,
     CreateAuthority,
     Decision,
+    DeregisterTarget,
     ExpireSnapshots,
     FileReport,
     HeartbeatHook,
@@ -28,6 +29,7 @@ from agent.model.actions import (
     Outcome,
     ProtectFromScaleIn,
     PublishRecords,
+    RegisterTarget,
     ReloadEtcd,
     Rest,
     Result,
@@ -48,6 +50,7 @@ from agent.model.observation import BucketVerdict, Observation
 from agent.model.policy import Policy
 from agent.model.snapshot import DrillRecord, Listed, Manifest, Rescued
 from agent.model.spot import SpotNotice
+from agent.model.targets import TargetGroup
 from agent.model.work import Defragment, Drill, Ended, RescueLog, TakeSnapshot
 
 
@@ -121,6 +124,11 @@ class Memory:
     published: frozenset[RecordSet] | None = None
     """What the cluster's names say, as last read or written; None: to be read."""
     publishing_refused_at: datetime | None = None
+    targets: tuple[TargetGroup, ...] | None = None
+    """Who is in the target groups, as last read; None: to be read, because we have just gone in or out."""
+    targets_read_at: datetime | None = None
+    registering_tried_at: Mapping[RegisterTarget | DeregisterTarget, datetime] = field(default_factory=dict)
+    """When this instance last went into, or out of, each target group, whatever came of it."""
     failures: int = 0  # of tasks in a row
     work_ended_at: datetime | None = None
     etcd_running_since: datetime | None = None
@@ -148,6 +156,9 @@ class Memory:
         told = (self.leaving_since, self.spot_since if interrupted else None)
         return min((each for each in told if each is not None), default=None)
 
+
+KEPT = ("fleet", "bucket", "hold", "dns", "targets")
+"""What an effect of ours does not make worth asking for again."""
 
 FIELDS = tuple(each.name for each in fields(Observation))
 
@@ -182,6 +193,8 @@ def remember(memory: Memory, o: Observation, policy: Policy) -> Memory:
         asked_at=_asked_at(memory, o),
         bucket=memory.bucket if isinstance(o.bucket, Unknown) else o.bucket,
         published=memory.published if isinstance(o.dns, Unknown) else o.dns,
+        targets=memory.targets if isinstance(o.targets, Unknown) else o.targets,
+        targets_read_at=memory.targets_read_at if isinstance(o.targets, Unknown) else o.now,
         leaving_since=memory.leaving_since
         if isinstance(o.lifecycle_target, Unknown)
         else _since(memory.leaving_since, o.now)
@@ -223,8 +236,8 @@ def _begin_anew(memory: Memory) -> Memory:
 
 
 def forget_asking(memory: Memory) -> Memory:
-    """After an effect the world is another one: everything but fleet, hold and names is worth asking for again."""
-    kept = {name: when for name, when in memory.asked_at.items() if name in ("fleet", "bucket", "hold", "dns")}
+    """After an effect the world is another one: everything but what is KEPT is worth asking for again."""
+    kept = {name: when for name, when in memory.asked_at.items() if name in KEPT}
     return replace(memory, asked_at=kept)
 
 
@@ -246,22 +259,22 @@ def remember_result(memory: Memory, decision: Decision, result: Result, now: dat
         memory = replace(memory, proven_lost=memory.head.generation, proven_lost_at=now)
     if isinstance(decision.action, PublishRecords):
         return _remember_publishing(memory, result.outcome, now)
+    if isinstance(decision.action, RegisterTarget | DeregisterTarget):
+        return _remember_registering(memory, decision.action, now)
     if isinstance(decision.action, HeartbeatHook | ProtectFromScaleIn | AskToBeReplaced):
         return _remember_what_was_asked_of_the_group(memory, decision.action, done, now)
     if isinstance(decision.action, CreateAuthority | IssueCertificates):
         return replace(forget_asking(memory), issuing_failed_at=None if done else now)
     if isinstance(decision.action, StartEtcd):
         memory = replace(memory, etcd_refused=result.outcome is Outcome.REFUSED)
-    if isinstance(decision.action, Rest | Wait | CallHuman) or result.outcome is Outcome.REFUSED:
-        return memory
-    if isinstance(decision.action, BeginTask):
+    if isinstance(decision.action, Rest | Wait | CallHuman | BeginTask) or result.outcome is Outcome.REFUSED:
         return memory  # nothing has changed yet
+    if isinstance(decision.action, ExpireSnapshots):
+        return memory  # what was not deleted is seen by the next listing, and that is soon enough
     if isinstance(decision.action, CompleteHook):
         return replace(memory, completed={**memory.completed, decision.action.transition: now}) if done else memory
     if isinstance(decision.action, Compact) and done:
         return replace(memory, compacted=decision.action.revision, defragmented={})
-    if isinstance(decision.action, ExpireSnapshots):
-        return memory  # what was not deleted is seen by the next listing, and that is soon enough
     if isinstance(decision.action, FileReport):
         memory = forget_asking(_forget_an_unused_fleet(memory))
         return replace(memory, reported=decision.action.report, reported_at=now) if done else memory
@@ -285,6 +298,13 @@ def _remember_publishing(memory: Memory, outcome: Outcome, now: datetime) -> Mem
         return replace(memory, publishing_refused_at=now)
     asked_at = {name: when for name, when in memory.asked_at.items() if name != "dns"}
     return replace(memory, asked_at=asked_at, published=None, publishing_refused_at=None)
+
+
+def _remember_registering(memory: Memory, action: RegisterTarget | DeregisterTarget, now: datetime) -> Memory:
+    """Who is in the groups now is read again at once: there may be another group to go into."""
+    asked_at = {name: when for name, when in memory.asked_at.items() if name != "targets"}
+    tried_at = {**memory.registering_tried_at, action: now}
+    return replace(memory, asked_at=asked_at, targets=None, registering_tried_at=tried_at)
 
 
 def _remember_what_was_asked_of_the_group(

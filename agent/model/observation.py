@@ -22,6 +22,7 @@ from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.members import Damaged, MemberEntry, Survey
 from agent.model.snapshot import DrillRecord, Listed, Manifest
 from agent.model.spot import SpotNotice
+from agent.model.targets import TargetGroup
 from agent.model.work import Idle, Work
 
 
@@ -82,6 +83,7 @@ class Observation:
     alarms: tuple[Alarm, ...] | Unknown = NOT_ASKED
     can_bump_revisions: bool | Unknown = NOT_ASKED
     dns: frozenset[RecordSet] | Unknown = NOT_ASKED  # what is published under the cluster's own names
+    targets: tuple[TargetGroup, ...] | Unknown = NOT_ASKED  # the groups that this instance is to be in; all of them
     last_drill: DrillRecord | Unknown | None = NOT_ASKED  # None: there never was one
     work: Work = field(default_factory=Idle)
     lifecycle_target: str | Unknown | None = NOT_ASKED  # IMDS target-lifecycle-state

@@ -47,6 +47,7 @@ class Policy:
     nospace: bool = False  # compact, defragment and disarm where a database is full
     drain: timedelta = timedelta(0)  # a member that leaves serves on for this long, and is not ready
     dns: DnsNames | None = None  # where clients find the cluster; None: nothing is published
+    target_groups: tuple[str, ...] = ()  # ARNs: where this instance is registered while its member serves
     protect_voters: bool = False  # from scale-in, while the cluster can spare nobody
     issues_certificates: bool = False  # tls.mode = "ca": each agent has its own certificates signed
     replace_unhealthy: bool = False  # ask Auto Scaling for another instance where none of ours can live here

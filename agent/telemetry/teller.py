@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.decide.holding import hold_on
 from agent.decide.loss import Blocked, Lost, NotProven
+from agent.decide.serving import unready
 from agent.decide.snapshotting import newest_of
 from agent.model.actions import CallHuman, Decision, FileReport, Outcome, Rest, Wait
 from agent.model.certificates import Issued
@@ -52,6 +53,7 @@ DOORS: Mapping[str, str] = {
     "issued": "host",
     "authorities": "ssm",
     "trusting": "etcd",
+    "targets": "elbv2",
 }
 """Behind which door each field of an Observation lies; the others lie in the bucket."""
 
@@ -86,18 +88,8 @@ class Teller:
         """Whether this member served a linearizable read in the last round: what a load balancer asks."""
         if self._last is None:
             return False, "no round has ended yet"
-        o = self._last.observation
-        if not isinstance(o.local, MemberStatus):
-            return False, f"our etcd's status is {o.local}"
-        if o.local.is_learner:
-            return False, "our etcd is a learner: it serves no linearizable reads"
-        if isinstance(o.membership, Unknown):
-            return False, f"no quorum answered through our etcd: {o.membership}"
-        if o.membership.via != self._policy.client_url(o.me.private_ip):
-            return False, f"a quorum answered, but not through our etcd: only through {o.membership.via}"
-        if self._last.memory.going_since is not None:
-            return False, "this instance is leaving: clients go elsewhere before its member does"
-        return True, "our etcd serves linearizable reads"
+        why_not = unready(self._last.observation, self._last.memory, self._policy)
+        return why_not is None, why_not or "our etcd serves linearizable reads"
 
     def status(self) -> Mapping[str, Any]:
         """The last round, for `/status`."""

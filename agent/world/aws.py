@@ -45,11 +45,13 @@ METHODS = {
     "AbortMultipartUpload": "abort_multipart_upload",
     "ChangeResourceRecordSets": "change_resource_record_sets",
     "CompleteLifecycleAction": "complete_lifecycle_action",
+    "DeregisterTargets": "deregister_targets",
     "DeleteObject": "delete_object",
     "DescribeAutoScalingGroups": "describe_auto_scaling_groups",
     "DescribeInstances": "describe_instances",
     "DescribeLifecycleHooks": "describe_lifecycle_hooks",
     "DescribeScalingActivities": "describe_scaling_activities",
+    "DescribeTargetHealth": "describe_target_health",
     "DescribeWarmPool": "describe_warm_pool",
     "GetBucketLifecycleConfiguration": "get_bucket_lifecycle_configuration",
     "GetObject": "get_object",
@@ -61,6 +63,7 @@ METHODS = {
     "PutObject": "put_object",
     "PutParameter": "put_parameter",
     "RecordLifecycleActionHeartbeat": "record_lifecycle_action_heartbeat",
+    "RegisterTargets": "register_targets",
     "SetInstanceHealth": "set_instance_health",
     "SetInstanceProtection": "set_instance_protection",
 }
@@ -82,6 +85,9 @@ BULK = (
     "GetObject",
 )
 """What is called through `bulk_s3`. With METHODS this is all that the instance role must allow."""
+
+WRITES = ("Put", "Change", "Complete", "Record", "Set", "Register", "Deregister")
+"""How the operations begin whose lost answer is not asked for again."""
 
 BEGAN = "etcd_asg_agent_began"
 
@@ -121,7 +127,7 @@ class Aws:
         started, result = perf_counter(), "ok"
         try:
             return self._answer(asked, parameters)
-        except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError, ValueError, KeyError) as error:
             found = trouble(error, asked)
             result = _result(found)
             raise found from error
@@ -164,7 +170,7 @@ class Aws:
 
     def _answer(self, asked: Asked, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         method = getattr(self._client(asked.service), (METHODS | DIAGNOSTICS)[asked.operation])
-        if asked.operation.startswith(("Put", "Change", "Complete", "Record", "Set")):
+        if asked.operation.startswith(WRITES):
             return _with_body(method(**parameters))
         return ONCE_MORE.copy()(lambda: _with_body(method(**parameters)))
 

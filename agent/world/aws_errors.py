@@ -172,6 +172,7 @@ _KINDS: tuple[tuple[type[Exception], Ignorance], ...] = (
     (aws.FlexibleChecksumError, Ignorance.MALFORMED),
     (aws.ChecksumError, Ignorance.MALFORMED),
     (ValueError, Ignorance.MALFORMED),  # a date or a number in the answer that is none
+    (KeyError, Ignorance.MALFORMED),  # what botocore raises for a page instead of Auto Scaling's or a balancer's answer
 )
 
 

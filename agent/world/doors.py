@@ -26,6 +26,7 @@ from agent.model.members import Damaged, MemberEntry, Survey
 from agent.model.observation import BucketVerdict, Me
 from agent.model.snapshot import DrillRecord, Listed, Manifest, SnapshotName
 from agent.model.spot import SpotNotice
+from agent.model.targets import TargetGroup
 from agent.model.work import Task, Work
 
 
@@ -293,6 +294,19 @@ class Certificates(Protocol):
 
     def trusted_by(self, endpoints: Sequence[ClientUrl]) -> Mapping[ClientUrl, frozenset[int] | Unknown]:
         """Whom the etcds that run there take certificates from, by their handshakes. 0: somebody we do not know."""
+
+
+class TargetGroups(Protocol):
+    """Elastic Load Balancing: the target groups that the operator names, and this instance in them."""
+
+    def groups(self) -> tuple[TargetGroup, ...]:
+        """All of them, in the operator's order."""
+        ...
+
+    def register(self, arn: str) -> None: ...
+
+    def deregister(self, arn: str) -> None:
+        """Clients are sent elsewhere from now on; connections there are stay for the group's deregistration delay."""
         ...
 
 
@@ -321,3 +335,4 @@ class World:
     workshop: Workshop
     dns: Dns | None = None  # None: the operator wants nothing published
     certificates: Certificates | None = None  # None: others issue them, or there are none
+    targets: TargetGroups | None = None  # None: the operator names no target groups

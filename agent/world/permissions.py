@@ -34,6 +34,9 @@ ACTIONS = {
     "s3:GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
     "s3:GetBucketEncryption": "s3:GetEncryptionConfiguration",
     "s3:GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
+    "elbv2:DescribeTargetHealth": "elasticloadbalancing:DescribeTargetHealth",
+    "elbv2:RegisterTargets": "elasticloadbalancing:RegisterTargets",
+    "elbv2:DeregisterTargets": "elasticloadbalancing:DeregisterTargets",
 }
 """IAM's name of an operation, where it is not the operation's own."""
 
@@ -51,6 +54,7 @@ class On(StrEnum):
     ZONE = "zone"
     PARAMETERS = "parameters"
     PARAMETERS_KEY = "the key of parameters"
+    TARGET_GROUPS = "target groups"
 
 
 class Only(StrEnum):
@@ -63,6 +67,7 @@ class Only(StrEnum):
     WITH_NAMES = "with dns.zone_id"
     WITH_AN_AUTHORITY = 'with tls.mode = "ca"'
     WITH_ITS_OWN_KEY = "with tls.kms_key_id"
+    WITH_TARGETS = "with load_balancer.target_groups"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +204,20 @@ NEEDS = (
         ("kms:Decrypt", "kms:Encrypt"),
         only=Only.WITH_ITS_OWN_KEY,
     ),
+    Need(
+        "SeeTargets",
+        "whether this instance is in its target groups, and who else is",
+        On.EVERYTHING,
+        ("elbv2:DescribeTargetHealth",),
+        only=Only.WITH_TARGETS,
+    ),
+    Need(
+        "RegisterTargets",
+        "this instance, while its member serves",
+        On.TARGET_GROUPS,
+        ("elbv2:RegisterTargets", "elbv2:DeregisterTargets"),
+        only=Only.WITH_TARGETS,
+    ),
 )
 
 
@@ -236,6 +255,7 @@ class Scope:
     parameters: str = ""
     """The path of the certificate authorities' parameters; empty: there are none."""
     parameters_key_id: str = ""
+    target_groups: tuple[str, ...] = ()
     partition: str = "aws"
 
     def has(self, only: Only | None) -> bool:
@@ -254,6 +274,8 @@ class Scope:
                 return bool(self.parameters)
             case Only.WITH_ITS_OWN_KEY:
                 return bool(self.parameters and self.parameters_key_id)
+            case Only.WITH_TARGETS:
+                return bool(self.target_groups)
             case None:
                 return True
 
@@ -295,6 +317,8 @@ def _resources(need: Need, scope: Scope) -> list[str]:
             return [f"{path}/{each}" for each in need.under] or [path, f"{path}/*"]
         case On.ZONE:
             return [f"arn:{scope.partition}:route53:::hostedzone/{scope.zone_id}"]
+        case On.TARGET_GROUPS:
+            return list(scope.target_groups)
 
 
 def object_arn(bucket: str, root: str, under: str, partition: str = "aws") -> str:

@@ -91,6 +91,11 @@ run "instances" {
     condition     = strcontains(base64decode(aws_launch_template.this.user_data), "bucket = \"prod-etcd-123456789012\"")
     error_message = "user data must write the bucket into config.toml"
   }
+
+  assert {
+    condition     = strcontains(base64decode(aws_launch_template.this.user_data), "echo 'DEVICE=/dev/xvdb' >/etc/etcd-asg-agent/data-volume") && contains([for each in aws_launch_template.this.block_device_mappings : each.device_name], "/dev/xvdb")
+    error_message = "user data must name the volume that is attached"
+  }
 }
 
 run "tls" {
@@ -288,6 +293,43 @@ run "an_even_size_is_refused" {
   }
 
   expect_failures = [var.size]
+}
+
+run "another_name_of_the_data_volume" {
+  command = apply
+
+  module {
+    source = "./modules/etcd-cluster"
+  }
+
+  variables {
+    data_volume         = { device = "/dev/sdf", size_gib = 50 }
+    metrics_cidr_blocks = ["10.1.0.0/16"]
+  }
+
+  assert {
+    condition     = strcontains(base64decode(aws_launch_template.this.user_data), "echo 'DEVICE=/dev/sdf' >") && one([for each in aws_launch_template.this.block_device_mappings : each.ebs[0].volume_size if each.device_name == "/dev/sdf"]) == 50
+    error_message = "the volume must be attached by the name that the image is told"
+  }
+
+  assert {
+    condition     = toset([for each in aws_vpc_security_group_ingress_rule.metrics : each.from_port]) == toset([9379, 2381, 9100])
+    error_message = "Prometheus reads the agent, etcd and the machine"
+  }
+}
+
+run "the_root_disk_is_no_data_volume" {
+  command = plan
+
+  module {
+    source = "./modules/etcd-cluster"
+  }
+
+  variables {
+    data_volume = { device = "/dev/xvda" }
+  }
+
+  expect_failures = [var.data_volume]
 }
 
 run "a_name_that_is_too_long_is_refused" {

@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
+from agent.cli import main
 from agent.model.certificates import Authorities
 from agent.model.faults import Refused, Unavailable
 from agent.model.known import Ignorance
@@ -163,6 +164,26 @@ def test_one_that_is_missing_is_not_signed_without(store: AuthorityStore) -> Non
     store.create(1, "i-a")
     with pytest.raises(Unavailable):
         store.keys([1, 2])
+
+
+def test_the_commands_that_make_an_authority_and_tell_whom_to_trust(
+    path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_REGION", REGION)
+    settings = {"cluster.name": "prod", "storage.bucket": "acme-etcd", "tls.mode": "ca", "tls.parameters": path}
+    patient = {**settings, "timing.aws_read_timeout": "30s"}
+    given = [word for key, value in patient.items() for word in ("--set", f"{key}={value}")]
+    assert main(["tls", "bundle", *given]) == 1
+    assert "there is no authority in Parameter Store" in capsys.readouterr().err
+    assert main(["tls", "init", "--number", "0", *given]) == 2
+    assert main(["tls", "init", "--number", "7", *given]) == 0
+    assert main(["tls", "init", "--number", "8", *given]) == 1, "there is one"
+    assert "tls rotate makes the next one" in capsys.readouterr().err
+    assert main(["tls", "bundle", *given]) == 0
+    bundle = capsys.readouterr().out
+    assert bundle.count("BEGIN CERTIFICATE") == 1
+    assert "PRIVATE" not in bundle
+    assert authorities_in({"000007/authority"}) == Authorities((7,), 7)
 
 
 def test_keys_do_not_show_in_print(store: AuthorityStore) -> None:

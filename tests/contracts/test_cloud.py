@@ -620,3 +620,12 @@ def test_without_a_group_there_is_nothing_to_be_protected_from(ground: Ground) -
     alone = ec2().run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     with pytest.raises(Refused, match="no Auto Scaling group"):
         ground.door(InstanceId(alone)).protect(True)
+
+
+def test_a_page_instead_of_auto_scalings_answer_is_no_answer(ground: Ground) -> None:
+    (me,) = ground.group("a", 1)
+    door = ground.door(me)
+    ground.gateway.spoil("Action=DescribeAutoScalingGroups", 200, b"<html>welcome</html>")
+    with pytest.raises(Unavailable) as raised:
+        door.fleet(NOBODY, True)
+    assert raised.value.unknown.why is Ignorance.MALFORMED

@@ -95,13 +95,21 @@ def test_without_the_mode_nothing_of_it_is_done() -> None:
         issued(A, age=7 * DAY, left=-DAY),
         replace(issued(A), address="10.9.9.9"),
         replace(issued(A), instance="i-another"),
-        issued(A, NEW),
+        issued(A, Authorities((0, 1), 0)),
     ],
     ids=["none", "two thirds worn", "expired", "moved", "another's disk", "another authority"],
 )
 def test_certificates_are_issued_when_they_are_wanted(held: Issued | None) -> None:
     for example in (a_healthy_three(), a_stopped_member(A)):
         assert certified(example, issued=held).action == IssueCertificates(OLD)
+
+
+def test_an_answer_of_before_the_last_step_is_late_and_not_followed() -> None:
+    issuing = Authorities((1, 2), 2)
+    for late, held in ((BOTH, issuing), (issuing, NEW), (OLD, NEW)):
+        assert certified(a_healthy_three(), issued=issued(A, held), authorities=late).action == Rest()
+    worn = issued(A, NEW, age=5 * DAY, left=DAY)
+    assert certified(a_healthy_three(), issued=worn, authorities=NEW).action == IssueCertificates(NEW)
 
 
 def test_renewal_begins_with_a_third_of_its_life_left() -> None:

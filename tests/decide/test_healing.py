@@ -114,6 +114,17 @@ class TestHealing:
         assert a_broken_member().seeing(**change).decided.action != REMOVE_B
         assert a_broken_member(lives=LOOP).seeing(**change).decided.action != REMOVE_B
 
+    def test_data_that_never_told_whose_it_is_is_a_humans(self) -> None:
+        unnamed = Disk(replace(identity(B, Stage.STARTING), member_id=None, cluster_id=None), Data.PRESENT)
+        called = a_broken_member().seeing(disk=unnamed)
+        assert isinstance(called.action, CallHuman)
+        assert "identity.json" in called.action.hint
+        assert "checksum" in called.carried_out.because
+        assert not isinstance(a_broken_member(lives=1).seeing(disk=unnamed).action, CallHuman)
+        due = called.remembering(etcd_ended_at=LONG_AGO)
+        assert not isinstance(due.action, CallHuman), "it is started again all the same"
+        assert not isinstance(called.seeing(membership=TIMEOUT).action, CallHuman), "what is here may be needed"
+
     def test_with_five_the_quorum_of_the_others_is_three(self) -> None:
         five = membership(*map(voter, (A, B, C, D)), replace(voter(D), id=MEMBERS[C] + 9))  # type: ignore[arg-type]
         assert a_broken_member().seeing(membership=five).action != REMOVE_B, "two of four"

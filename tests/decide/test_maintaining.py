@@ -36,6 +36,14 @@ def databases(size: int, used: int, **changes: Any) -> Example:
     return example.remembering(serving_since=LONG_AGO)
 
 
+def with_a_spare(example: Example, size: int, used: int) -> Example:
+    """D is a learner in sync, beside the three."""
+    members = told.membership(told.voter(A), told.voter(B), told.voter(C), told.learner(D))
+    listed = told.fleet(*(told.instance(each) for each in (A, B, C, D)), desired=4)
+    spare = except_for(example, D, sized(D, size, used, is_learner=True))
+    return spare.seeing(membership=members, fleet=listed).remembering(membership=members, fleet=listed)
+
+
 def defragments(name: InstanceId) -> BeginTask:
     return BeginTask(Defragment(MEMBERS[name], told.client(name)))
 
@@ -114,6 +122,14 @@ class TestDefragmenting:
         later = replace(example, o=replace(o, now=NOW + timedelta(hours=1)), memory=memory)
         assert later.action == defragments(B)
 
+    def test_a_spare_is_left_as_it_is(self) -> None:
+        example = with_a_spare(databases(500, 100), 500, 100)
+        for name in (B, C, A):
+            assert example.action == defragments(name)
+            example = except_for(example, name, sized(name, 101, 100))
+        assert example.action == Rest()
+        assert example.objections_to(defragments(D)) != ()
+
     def test_a_member_is_asked_where_it_answers(self) -> None:
         example = databases(500, 100)
         assert example.objections_to(defragments(B)) == ()
@@ -188,6 +204,15 @@ class TestAFullDatabase:
     def test_what_stays_full_is_a_humans(self) -> None:
         done = dict.fromkeys(MEMBERS.values(), NOW)
         assert isinstance(full(used=2050, compacted=800, defragmented=done).action, CallHuman)
+
+    def test_a_spare_that_stays_full_is_named_to_a_human(self) -> None:
+        done = {MEMBERS[each]: NOW for each in (A, B, C)}
+        roomy = full(size=101, compacted=800, defragmented=done)
+        assert with_a_spare(roomy, 101, 100).action == Disarm(NOSPACE)
+        stuffed = with_a_spare(roomy, 2100, 100)
+        assert isinstance(stuffed.action, CallHuman)
+        assert "terminate" in stuffed.action.hint
+        assert D in stuffed.carried_out.because
 
     def test_a_full_database_alone_lets_nothing_be_compacted_or_disarmed(self) -> None:
         healthy = databases(500, 100).remembering(snapshots=(told.a_snapshot(),))

@@ -31,9 +31,11 @@ UP = ("running", "degraded")
 class Booted:
     """One machine. A reboot is a power-off and another boot."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, *options: str) -> None:
+        """`options` are systemd-nspawn's, such as `--bind=/dev/loop0:/dev/xvdb`."""
         self.root = root
         self._name = name
+        self._options = options
         self._console = root.parent / f"{name}.console"
         self._groups = [Path(each) / name for each in CGROUPS if (Path(each) / "cgroup.procs").exists()]
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -46,7 +48,7 @@ class Booted:
         command = [
             "systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot", f"--machine={self._name}",
             "--register=no", "--keep-unit", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
-            "--console=passive",
+            "--console=passive", *self._options,
         ]  # fmt: skip
         with self._console.open("ab") as console:
             self._nspawn = subprocess.Popen(
@@ -71,8 +73,10 @@ class Booted:
         children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
         return int(children[0]) if children else 0
 
-    def run(self, *command: str, check: bool = True, user: str = "") -> subprocess.CompletedProcess[str]:
-        """A command on the machine, as root or somebody."""
+    def run(
+        self, *command: str, check: bool = True, user: str = "", timeout: float = 100
+    ) -> subprocess.CompletedProcess[str]:
+        """A command on the machine, as root or somebody; `timeout` in seconds."""
         somebody = ["runuser", "-u", user, "--"] if user else []
         done = subprocess.run(
             ["nsenter", "-t", str(self.init), "-m", "-u", "-i", "-p", "-C", "-r", "-w", *somebody, *command],
@@ -81,7 +85,7 @@ class Booted:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=timeout,
         )
         if check:
             assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
@@ -111,9 +115,9 @@ class Booted:
 
 
 @contextmanager
-def booted(root: Path, name: str) -> Iterator[Booted]:
+def booted(root: Path, name: str, *options: str) -> Iterator[Booted]:
     """A tree that runs; powered off afterwards."""
-    machine = Booted(root, name)
+    machine = Booted(root, name, *options)
     try:
         machine.boot()
         yield machine

@@ -82,7 +82,8 @@ def of(desired: int) -> DiscoverySeen:
         (replace(SEEN, peers={"i-00000002": Reached.SILENT}), {"peers": Level.WARNING}),
         (of(1), {"capacity": Level.WARNING}),
         (of(2), {"capacity": Level.WARNING}),
-        (of(4), {"capacity": Level.WARNING}),
+        (of(4), {}),
+        (of(0), {}),
         (of(5), {}),
     ],
 )  # fmt: skip
@@ -125,6 +126,7 @@ EXPIRING = {"ID": "all", "Status": "Enabled", "Expiration": {"Days": 30}}
         (replace(BUCKET, precondition=Precondition.IGNORED), {"bucket-preconditions": Level.FAILURE}),
         (replace(BUCKET, precondition=Precondition.UNTRIED), {"bucket-preconditions": Level.UNKNOWN}),
         (replace(BUCKET, precondition=DENIED), {"bucket-preconditions": Level.UNKNOWN}),
+        (replace(BUCKET, precondition=Unknown(Ignorance.OURS, "there is no such bucket")), {"bucket": Level.FAILURE}),
         (replace(BUCKET, lifecycle=[EXPIRING]), {"bucket-lifecycle": Level.FAILURE}),
         (replace(BUCKET, lifecycle=DENIED), {"bucket-lifecycle": Level.UNKNOWN}),
         (replace(BUCKET, versioning=""), {"bucket-versioning": Level.WARNING}),
@@ -158,7 +160,7 @@ def test_a_denial_fails_and_what_was_not_tried_is_said() -> None:
     )
     assert bad(found) == {
         "permission-WriteSnapshots": Level.FAILURE,
-        "permission-ListObjects": Level.UNKNOWN,
+        "permissions-unknown": Level.UNKNOWN,
         "permissions-untried": Level.UNKNOWN,
     }
     assert "WriteHold, UseKey" in found[-1].found

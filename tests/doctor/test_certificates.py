@@ -13,6 +13,7 @@ from agent.doctor.judging.certificates import Pair, Shaken, judge
 from agent.doctor.judging.installation import Account, Entry
 from agent.doctor.looking.certificates import pairs, shake
 from agent.model.faults import Refused
+from agent.model.known import Ignorance, Unknown
 from tests.contracts.tls_material import Authority
 
 ADDRESS = "10.0.1.5"
@@ -96,6 +97,14 @@ def test_a_key_is_its_users_alone() -> None:
     assert levels(pair(60, owner_id=0)) == [Level.OK, Level.FAILURE]
     assert levels(pair(60, owner_id=0, key_mode=0o640)) == [Level.OK, Level.OK]
     assert levels(Pair("tls.cert", Shaken(""), None)) == [Level.UNKNOWN]
+
+
+def test_files_that_may_not_be_read_are_unknown_and_those_that_are_not_there_fail() -> None:
+    denied, absent = Unknown(Ignorance.DENIED, "may not"), Unknown(Ignorance.OURS, "no such file")
+    assert levels(Pair("tls.cert", denied, denied), Pair("tls.peer_cert", absent, None)) == [
+        Level.UNKNOWN,
+        Level.FAILURE,
+    ]
 
 
 def test_off_is_said() -> None:

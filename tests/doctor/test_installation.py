@@ -231,5 +231,5 @@ def test_ignorance_is_carried_with_its_reason() -> None:
 
     read: Callable[[], int] = denied
     assert known(read) == Unknown(
-        Ignorance.OURS, "/etc/x: Permission denied: the agent may not: check the owner and mode of the folder"
+        Ignorance.DENIED, "/etc/x: Permission denied: the agent may not: check the owner and mode of the folder"
     )

@@ -88,6 +88,13 @@ def test_every_alert_of_the_runbook_is_there() -> None:
     assert len(described) == len(RULES), "no name twice"
 
 
+def test_whatever_an_agent_may_wait_for_has_an_alert() -> None:
+    """Once it has lasted. A hold has one of its own, on its own metric."""
+    waited = re.findall(r'etcd_asg_agent_blocked\{reason=~?"([^"]*)"\}', ALERTS.read_text(encoding="utf-8"))
+    named = [reason for each in waited for reason in each.split("|")]
+    assert sorted(named) == sorted(each.value for each in Blocker if each is not Blocker.HOLD)
+
+
 def test_cloudwatch_says_the_same_after_the_same_time() -> None:
     alarms = re.findall(
         r"^    ([a-z-]+) = \{\n(.*?)^    \}", ALARMS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL

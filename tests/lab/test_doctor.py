@@ -20,7 +20,9 @@ import pytest
 
 from agent.lab.client import Instance, Lab
 from agent.lab.spec import LabSpec
-from tests.lab.harness import running_lab, wait_whole
+from tests.lab.conftest import MakeLab
+from tests.lab.harness import running_lab, wait_until, wait_whole
+from tests.lab.losing import keys
 from tests.lab.test_permissions import Policy
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(240)]
@@ -172,6 +174,12 @@ def test_a_bucket_that_would_lose_what_decides(lab: Lab, instance: Instance) -> 
     assert (levels["bucket-versioning"], levels["bucket-public-access"]) == ("warning", "warning")
 
 
+def test_a_bucket_that_is_not_there(instance: Instance) -> None:
+    found = doctor(instance, "--set", "storage.bucket=no-such-bucket", code=1, env=AS_ADMINISTRATOR)
+    assert not_well(found)["bucket"] == "failure"
+    assert "there is no such bucket" in found["bucket"]["found"]
+
+
 def test_a_store_that_ignores_preconditions(lab: Lab, instance: Instance) -> None:
     lab.change(honours_preconditions=False)
     since = lab.last_call()
@@ -225,11 +233,28 @@ def test_tags_that_find_somebody_else(instance: Instance) -> None:
 
 
 def test_imds_that_fails(lab: Lab, instance: Instance) -> None:
-    """Its role's keys come from there, too: what AWS says is unknown then, and not said to be wrong."""
+    """Its role's keys come from there, too."""
     lab.imds_fault(instance.id, "error")
     try:
         found = doctor(instance, code=1)
     finally:
         lab.imds_fault(instance.id, None)
     assert not_well(found)["imds"] == "failure"
-    assert found["bucket-lifecycle"]["level"] == "unknown"
+    assert "permissions" not in found, "nothing is said to be allowed"
+
+
+# ---- TLS ------------------------------------------------------------------------------------------------------------
+
+
+def test_certificates_of_the_agents_own_are_tried_out(make_lab: MakeLab) -> None:
+    """With the agent's own port over TLS, too."""
+    lab = make_lab(instances=1, enforces_iam=True, settings={"tls": {"mode": "ca"}, "http": {"tls": True}})
+    wait_until(lambda: "generations/000001/formed.json" in keys(lab, "generations/"), 60, "a cluster")
+    instance = lab.instances()[0]
+    instance.disk.chmod(0o700)
+    found = doctor(instance)
+    expect(found, capacity="warning")
+    assert (found["tls"]["level"], found["tls-key"]["level"]) == ("ok", "ok")
+    assert instance.address in found["tls"]["found"]
+    assert instance.id in found["agent-port"]["found"]
+    assert "ReadAuthority" in found["permissions"]["found"]

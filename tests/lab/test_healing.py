@@ -51,9 +51,19 @@ def spoil_database(instance: Instance) -> None:
         spoil(instance.disk / "data" / "member" / "snap" / "db", page * os.sysconf("SC_PAGE_SIZE") + 16)
 
 
+def seized(instance: Instance, port: int) -> socket.socket | None:
+    """The port of an etcd that was just killed, before its agent starts it again. None: too early, or too late."""
+    kill_etcd(instance)
+    try:
+        return socket.create_server((instance.address, port))
+    except OSError:
+        return None
+
+
 def heals(lab: Lab, victim: Instance) -> None:
     """By one removal of its own; what was there lies in quarantine under a name that says why."""
-    before, cluster, since = member_id(victim), cluster_ids(lab), log_size(victim)
+    before = wait_until(lambda: member_id(victim), 10, "the agent to have noted which member it is")
+    cluster, since = cluster_ids(lab), log_size(victim)
     put_aside = quarantined(victim)
     with Ledger(lab.addresses) as ledger:
         wait_until(lambda: len(ledger.acknowledged) > 20, 20, "some writes")
@@ -65,7 +75,7 @@ def heals(lab: Lab, victim: Instance) -> None:
         wait_until(lambda: len(ledger.acknowledged) > acknowledged + 20, 20, "more writes")
     for address in lab.addresses():
         assert ledger.missing(address) == []
-    assert member_id(victim) not in (None, before)
+    wait_until(lambda: member_id(victim) not in (None, before), 10, "the agent to have noted its new member")
     assert cluster_ids(lab) == cluster
     assert quarantined(victim)[-1].name.endswith("-broken")
     assert [each["action"] for each in actions(victim, since)].count("RemoveMember") == 1
@@ -92,8 +102,9 @@ def test_a_port_that_is_taken_is_named_and_changes_no_membership(make_lab: MakeL
     lab = make_lab(settings=QUICK, pace=PACE)
     before = wait_whole(lab, 3)
     victim = a_follower(lab)
-    kill_etcd(victim)
-    with socket.create_server((victim.address, 2380)):
+    taken = wait_until(lambda: seized(victim, 2380), 20, "the port to be free for a moment", every_s=0.02)
+    assert taken is not None
+    with taken:
         wait_until(lambda: _is_called_for(victim, "port 2380"), 60, "a human to be called")
     assert [each.id for each in member_list(lab) or ()] == [each.id for each in before]
     assert wait_whole(lab, 3) == before

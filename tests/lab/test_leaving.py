@@ -82,6 +82,22 @@ def test_three_told_to_go_at_once_hand_everything_to_their_replacements(hooked: 
     assert Shelf(hooked).head() == 1
 
 
+@pytest.mark.long
+def test_two_told_to_go_at_once_leave_one_after_the_other(hooked: Lab) -> None:
+    """The leader is one of them."""
+    leading = wait_until(lambda: leader(hooked), 15, "a leader")
+    assert leading is not None
+    both = (leading, next(each for each in hooked.instances() if each != leading))
+    with Writer(hooked) as writer:
+        for each in both:
+            let_go(hooked, each)
+        wait_until(lambda: all(is_gone(hooked, each) for each in both), 120, "the two to be let go")
+        wait_let_in(hooked, 3)
+    writer.assert_nothing_lost()
+    assert Shelf(hooked).head() == 1
+    print(f"two at once: longest time without a write: {longest_gap_s(writer):.2f} s")  # noqa: T201
+
+
 def test_to_zero_and_back_with_a_write_between_each_step(hooked: Lab) -> None:
     written: list[str] = []
     for size in (5, 3, 1, 0, 3):

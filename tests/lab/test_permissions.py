@@ -28,7 +28,7 @@ EVERYTHING: dict[str, Any] = {**QUICK, "storage": {"kms_key_id": KEY}, "snapshot
 """Every optional thing is on, and happens within seconds."""
 
 
-OPTIONAL = {Only.WITH_PROTECTION, Only.WITH_REPLACEMENT, Only.WITH_NAMES}
+OPTIONAL = {Only.WITH_PROTECTION, Only.WITH_REPLACEMENT, Only.WITH_NAMES, Only.WITH_TARGETS}
 WITH_AN_AUTHORITY = {Only.WITH_AN_AUTHORITY, Only.WITH_ITS_OWN_KEY}
 """Tried with settings of their own."""
 

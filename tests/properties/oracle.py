@@ -17,6 +17,7 @@ from agent.model.actions import (
     CompleteHook,
     CreateAuthority,
     CreateGeneration,
+    DeregisterTarget,
     Disarm,
     ExpireSnapshots,
     MarkBad,
@@ -25,6 +26,7 @@ from agent.model.actions import (
     PublishRecords,
     PutInPlace,
     Quarantine,
+    RegisterTarget,
     ReloadEtcd,
     RemoveMember,
     StampIdentity,
@@ -340,6 +342,28 @@ def reload_is_sound(o: Observation) -> None:
             assert o.trusting[each.id] == frozenset(o.issued.authorities.trusted)
 
 
+def registering_is_sound(action: RegisterTarget | DeregisterTarget, example: Example) -> None:
+    """In: who votes and stays. Out: who leaves, or has no vote, and only where others there answer the balancer."""
+    o, memory = example.o, example.memory
+    assert isinstance(o.membership, Membership)
+    assert memory.targets is not None, "never read"
+    groups = [each for each in memory.targets if each.arn == action.group]
+    voters = {each.id for each in o.membership.members if not each.is_learner}
+    ending = memory.leaving_since is not None or (memory.spot is not None and memory.spot.takes_the_disk)
+    if isinstance(action, RegisterTarget):
+        assert [each for each in groups if o.me.instance not in each.registered]
+        assert isinstance(o.local, MemberStatus)
+        assert o.local.member_id in voters
+        assert not o.local.is_learner
+        assert o.membership.via == example.policy.client_url(o.me.private_ip), "a quorum stood behind somebody else"
+        assert not ending
+        return
+    assert [each for each in groups if o.me.instance in each.registered and len(each.healthy - {o.me.instance}) > 0]
+    assert isinstance(o.disk, Disk)
+    homeless = o.disk.data is not Data.PRESENT and not [e for e in o.membership.members if e.name == o.me.instance]
+    assert ending or homeless or (isinstance(o.local, MemberStatus) and o.local.is_learner)
+
+
 def stamp_is_sound(action: StampIdentity, example: Example) -> None:
     o, before, after = example.o, identity_of(example.o), action.identity
     assert isinstance(o.disk, Disk)
@@ -576,6 +600,7 @@ def defragmenting_is_sound(member: MemberId, endpoint: str, o: Observation) -> N
     assert isinstance(o.membership, Membership)
     (entry,) = [each for each in o.membership.members if each.id == member]
     assert endpoint in entry.client_urls
+    assert not entry.is_learner, "etcd refuses it"
     for each in o.membership.members:
         said = o.answers.of[each.id]
         assert isinstance(said, MemberStatus)
@@ -697,6 +722,8 @@ def is_sound(action: Action, example: Example) -> None:
             bad_mark_is_sound(action, example)
         case PublishRecords():
             publishing_is_sound(action, example)
+        case RegisterTarget() | DeregisterTarget():
+            registering_is_sound(action, example)
         case AskToBeReplaced():
             replacement_is_sound(example)
         case CreateAuthority():

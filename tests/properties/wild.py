@@ -12,6 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from agent.model.actions import DeregisterTarget, RegisterTarget
 from agent.model.certificates import Authorities, Issued
 from agent.model.cluster import Alarm, AlarmKind, Answers, Member, Membership, MemberStatus
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Identity, Obstacle, ObstacleKind, Stage
@@ -39,11 +40,13 @@ from agent.model.observation import BucketSound, BucketUnsound, Me, Observation
 from agent.model.policy import Policy
 from agent.model.snapshot import DrillRecord, DrillResult, Origin, Rescued
 from agent.model.spot import SpotAction, SpotNotice
+from agent.model.targets import TargetGroup
 from agent.model.work import Defragment, Drill, Ended, FetchSeed, Idle, RescueLog, RestoreSeed, TakeSnapshot, Working
 from tests.decide import examples as told
 from tests.decide.examples import IPS, LONG_AGO, MEMBERS, NONCE, NOW, OLD_NONCE, Example
 
 NAMES = DnsNames("etcd.internal.", timedelta(seconds=30))
+GROUPS = ("clients", "operators")
 POLICY = Policy(
     cluster="prod",
     nospace=True,
@@ -51,6 +54,7 @@ POLICY = Policy(
     protect_voters=True,
     replace_unhealthy=True,
     dns=NAMES,
+    target_groups=GROUPS,
 )
 
 instances = st.sampled_from([told.A, told.B, told.C, told.D, told.E])
@@ -239,6 +243,15 @@ surveys = st.one_of(
     st.just(Damaged("a checksum")),
 )
 published = st.sampled_from([frozenset[RecordSet](), NAMES.of(frozenset({(IPS[told.A], 2379)}))])
+target_groups = st.builds(
+    lambda arn, registered, healthy: TargetGroup(arn, registered, registered & healthy),
+    st.sampled_from(GROUPS),
+    st.frozensets(instances),
+    st.frozensets(instances),
+)
+registrations = st.builds(
+    lambda kind, arn: kind(arn), st.sampled_from([RegisterTarget, DeregisterTarget]), st.sampled_from(GROUPS)
+)
 obstacles = st.builds(Obstacle, st.sampled_from(ObstacleKind), st.just("it is"))
 seeds = st.builds(told.seed, manifests, st.sampled_from(["snapshot", "survivor i-a"]))
 tasks = st.one_of(
@@ -315,6 +328,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "alarms": perhaps(alarms),
     "can_bump_revisions": perhaps(st.booleans()),
     "dns": perhaps(published),
+    "targets": perhaps(st.lists(target_groups, max_size=2).map(tuple)),
     "last_drill": perhaps(st.one_of(st.none(), drills)),
     "work": works,
     "lifecycle_target": perhaps(lifecycle_targets),
@@ -357,6 +371,9 @@ MEMORY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "protection_tried_at": st.one_of(st.none(), times),
     "published": st.one_of(st.none(), published, published),
     "publishing_refused_at": st.one_of(st.none(), times),
+    "targets": st.one_of(st.none(), st.lists(target_groups, max_size=2).map(tuple)),
+    "targets_read_at": st.one_of(st.none(), times),
+    "registering_tried_at": st.dictionaries(registrations, times, max_size=1),
     "failures": st.integers(0, 20),
     "work_ended_at": st.one_of(st.none(), times),
     "unsettled_since": st.one_of(st.none(), times),

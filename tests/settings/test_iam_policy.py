@@ -132,11 +132,20 @@ def test_what_is_off_is_not_asked_for(printed: Printed) -> None:
     assert "UseKey" in printed("--set", "storage.kms_key_id=abc")
     assert "FileDrills" in printed()
     assert "FileDrills" not in printed("--set", "snapshots.drill_interval=0s")
-    assert not {"ProtectVoters", "AskToBeReplaced", "PublishNames"} & set(printed())
+    optional = {"ProtectVoters", "AskToBeReplaced", "PublishNames", "SeeTargets", "RegisterTargets"}
+    assert not optional & set(printed())
     assert "ProtectVoters" in printed("--set", "autoscaling.protect_voters=true")
     assert "AskToBeReplaced" in printed("--set", "autoscaling.replace_unhealthy=true")
     names = printed("--set", "dns.zone_id=Z1", "--set", "dns.name=etcd.internal")["PublishNames"]
     assert names["Resource"] == ["arn:aws:route53:::hostedzone/Z1"]
+    group = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/etcd/0123456789abcdef"
+    targets = printed("--set", f"load_balancer.target_groups={group}")
+    assert targets["RegisterTargets"]["Action"] == [
+        "elasticloadbalancing:DeregisterTargets",
+        "elasticloadbalancing:RegisterTargets",
+    ]
+    assert targets["RegisterTargets"]["Resource"] == [group]
+    assert targets["SeeTargets"]["Resource"] == ["*"], "AWS knows no narrower resource"
 
 
 def test_an_authority_may_be_read_and_the_first_made_once_and_nothing_else(printed: Printed) -> None:

@@ -42,6 +42,14 @@ def test_tags_from_the_environment(text: str) -> None:
     assert dict(settings.discovery.tags) == {"etcd-cluster": "prod", "team": "a b"}
 
 
+@pytest.mark.parametrize("text", ["{0},{1}", '["{0}", "{1}"]', "{0}, {1}, {0}"])
+def test_target_groups_from_the_environment(text: str) -> None:
+    arns = [f"arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/{name}/0123abcd" for name in ("b", "a")]
+    variable = f"{ENVIRONMENT_PREFIX}LOAD_BALANCER__TARGET_GROUPS"
+    settings = Settings.load(None, {variable: text.format(*arns)}, MINIMUM)
+    assert settings.load_balancer.target_groups == tuple(arns), "in the operator's order, none twice"
+
+
 def test_sizes_and_flags_of_etcd() -> None:
     flags = {**MINIMUM, "etcd.quota_backend_bytes": "8GiB", "etcd.extra": "snapshot-count=5000"}
     settings = Settings.load(None, flags=flags)

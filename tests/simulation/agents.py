@@ -18,7 +18,7 @@ from tests.simulation.door_bucket import SimBucket
 from tests.simulation.door_certificates import SimCertificates
 from tests.simulation.door_etcd import SimEtcd
 from tests.simulation.door_host import SimHost, SimWorkshop
-from tests.simulation.doors import SimClock, SimCloud, SimDns, SimMetadata
+from tests.simulation.doors import SimClock, SimCloud, SimDns, SimMetadata, SimTargets
 from tests.simulation.machines import Crash, Machine
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ AT_EASE = frozenset(
         "make-room",
         "defragment",
         "publish-names",
+        "register",
     }
 )
 """The rules that speak where all is well."""
@@ -56,6 +57,7 @@ class Agent:
             protect_voters=sim.protect_voters,
             dns=sim.names,
             issues_certificates=sim.certified,
+            target_groups=tuple(sim.targets),
         )
         self.cloud = SimCloud(self)
         self._open_doors()
@@ -64,7 +66,7 @@ class Agent:
         self.workshop = SimWorkshop(self)
         here = SimMetadata(self), self.cloud, SimBucket(self), SimEtcd(self), SimHost(self), self.workshop
         certificates = SimCertificates(self) if self.sim.certified else None
-        self.world = World(SimClock(self), *here, dns=SimDns(self), certificates=certificates)
+        self.world = World(SimClock(self), *here, dns=SimDns(self), targets=SimTargets(self), certificates=certificates)
 
     def keep(self, newest: int, hourly: int, daily: int) -> None:
         """How many snapshots."""

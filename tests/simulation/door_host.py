@@ -314,6 +314,8 @@ class SimWorkshop(Door):
         machine = self.sim.at(endpoint)
         if machine is None or machine.data is None or machine.data.member != member or not machine.speaks:
             raise Unavailable(Ignorance.UNREACHABLE, f"{endpoint} does not answer")
+        if machine.data.lineage.members[member].is_learner:
+            raise Unavailable(Ignorance.DENIED, "etcdserver: rpc not supported for learner")
         seconds, machine.blocked = self._pause(), True
         self.sim.tell(f"{machine.id} is being defragmented")
         self.sim.after(seconds, machine.end_defragmenting)  # whether or not this task lives to see it

@@ -17,6 +17,7 @@ from agent.model.ids import InstanceId, Nonce, PeerUrl
 from agent.model.known import Ignorance
 from agent.model.observation import Me
 from agent.model.spot import SpotNotice
+from agent.model.targets import TargetGroup
 from tests.simulation.machines import Crash, Machine
 
 if TYPE_CHECKING:
@@ -289,5 +290,32 @@ class SimDns(Door):
         def effect() -> None:
             self.sim.promises.at_publishing(records)
             self.sim.zone.update({(each.name, each.type): each for each in records})
+
+        self.write(effect)
+
+
+class SimTargets(Door):
+    """The target groups, one load balancer before all of them."""
+
+    name = "elbv2"
+
+    def groups(self) -> tuple[TargetGroup, ...]:
+        self.read()
+        return tuple(
+            TargetGroup(arn, frozenset(registered), frozenset(filter(self.sim.answers_health_checks, registered)))
+            for arn, registered in self.sim.targets.items()
+        )
+
+    def register(self, arn: str) -> None:
+        def effect() -> None:
+            self.sim.promises.at_registering(self.machine)
+            self.sim.targets[arn].add(self.agent.name)
+
+        self.write(effect)
+
+    def deregister(self, arn: str) -> None:
+        def effect() -> None:
+            self.sim.promises.at_deregistering(self.machine, arn)
+            self.sim.targets[arn].discard(self.agent.name)
 
         self.write(effect)

@@ -270,6 +270,19 @@ class Promises:
             if record.type is RecordType.A and not any(f"//{each}:" in voters for each in record.values):
                 raise Broken(f"{record.name} leads to nobody: {record.values}")
 
+    def at_registering(self, machine: Machine) -> None:
+        """Clients are sent to voters only."""
+        if machine.id not in {each.name for each in self.sim.current().voters}:
+            raise Broken(f"{machine.id} becomes a target, and is no voter")
+
+    def at_deregistering(self, machine: Machine, group: str) -> None:
+        """By who serves no clients any more, or soon; and never by the last one."""
+        going = machine.leaving or (machine.notice is not None and machine.notice.takes_the_disk)
+        if machine.id in {each.name for each in self.sim.current().voters} and not going:
+            raise Broken(f"{machine.id} is no target any more, and a voter that stays")
+        if not self.sim.targets[group] - {machine.id}:
+            raise Broken(f"{machine.id} was the last target of {group}")
+
     def at_letting_go(self, machine: Machine) -> None:
         """Nobody needs its disk any more: its data is fenced, or removed, or every write of it is in the bucket."""
         data = machine.data

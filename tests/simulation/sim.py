@@ -62,6 +62,7 @@ class Sim:
         names: DnsNames | None = None,
         image: str = "3.5.30",
         certified: bool = False,
+        target_groups: tuple[str, ...] = (),
     ) -> None:
         self.random = random.Random(seed)
         self.interleave = interleave
@@ -71,6 +72,7 @@ class Sim:
         self.names, self.zone = names, dict[tuple[str, RecordType], RecordSet]()
         self.certified = certified
         self.authorities: Authorities | None = None  # as Parameter Store has them
+        self.targets: dict[str, set[InstanceId]] = {each: set() for each in target_groups}
         self.now = START
         self.objects: dict[str, tuple[str, datetime]] = {}
         self.contents: dict[str, Entry] = {}  # what a snapshot with this digest holds
@@ -122,6 +124,8 @@ class Sim:
         machine.state = InstanceState.TERMINATED
         machine.end_etcd()
         self._end_agent(name)
+        for registered in self.targets.values():
+            registered.discard(name)
         self.tell(f"{name} is terminated")
 
     def begin_to_terminate(self, name: InstanceId) -> None:
@@ -151,6 +155,12 @@ class Sim:
             raise Refused(f"The instance {name} is not in InService")
         self.machines[name].protected = protected
         self.tell(f"{name} is {'protected' if protected else 'not protected any more'}")
+
+    def answers_health_checks(self, name: InstanceId) -> bool:
+        """As a load balancer finds it by `/readyz`: its agent runs, its member serves, and it is not on its way out."""
+        machine, agent = self.machines[name], self.agents.get(name)
+        going = machine.leaving or (machine.notice is not None and machine.notice.takes_the_disk)
+        return machine.speaks and machine.reachable and agent is not None and not going
 
     def call_unhealthy(self, name: InstanceId) -> None:
         """Its group ends it, with a hook, and launches another."""

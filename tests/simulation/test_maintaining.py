@@ -17,8 +17,8 @@ SEEDS = seeds(2)
 UNUSED = 500_000_000
 
 
-def kept(begin: Begin, seed: int, *, nospace: bool = False) -> Sim:
-    sim = backed_up(begin, seed)
+def kept(begin: Begin, seed: int, instances: int = 3, *, nospace: bool = False) -> Sim:
+    sim = backed_up(begin, seed, instances)
     for agent in sim.agents.values():
         agent.policy = replace(agent.policy, maintenance_after=timedelta(seconds=30), nospace=nospace)
     return sim
@@ -52,6 +52,17 @@ def test_one_member_at_a_time_and_the_leader_last(begin: Begin, seed: int) -> No
     assert found[-1] == leader
     sim.run(120)
     assert defragmented(sim) == found, "once is enough"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_spare_is_left_as_it_is(begin: Begin, seed: int) -> None:
+    sim = kept(begin, seed, instances=4)
+    (spare,) = sim.learners()
+    sim.fragment(UNUSED)
+    sim.run(300)
+    assert len(defragmented(sim)) == 3
+    assert spare not in defragmented(sim)
+    assert not any("rpc not supported for learner" in line for line in sim.story)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

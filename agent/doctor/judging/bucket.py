@@ -39,6 +39,12 @@ class BucketSeen:
 
 
 def judge(seen: BucketSeen) -> Iterator[Finding]:
+    """Where it cannot be asked at all, and that is no weather, the rest is not worth saying."""
+    if isinstance(seen.precondition, Unknown) and seen.precondition.why is Ignorance.OURS:
+        said = "the agent can neither found nor join, and saves nothing"
+        fix = "check storage.bucket, AWS_REGION and the role of this instance (its instance profile)"
+        yield failure("bucket", f"{seen.bucket} cannot be used: {seen.precondition.detail}", said, fix)
+        return
     yield from _precondition(seen)
     yield from _lifecycle(seen)
     yield from _versioning(seen)

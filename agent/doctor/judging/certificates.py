@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from agent.doctor.finding import Finding, failure, ok, unknown, warning
 from agent.doctor.judging.installation import Account, Entry
-from agent.model.known import Unknown
+from agent.model.known import Ignorance, Unknown
 
 SOON = timedelta(days=14)
 SHARE_LEFT = 5
@@ -55,7 +55,10 @@ def judge(mode: str, pairs: Sequence[Pair], account: Account | None, now: dateti
 
 def _pair(pair: Pair, now: datetime) -> Iterator[Finding]:
     check, shaken = "tls", pair.shaken
-    if isinstance(shaken, Unknown):
+    if isinstance(shaken, Unknown) and shaken.why is Ignorance.DENIED:
+        said = "they may have ended, or be another instance's"
+        yield unknown(check, f"{pair.settings}: {shaken.detail}", said, "run the doctor as root")
+    elif isinstance(shaken, Unknown):
         said = "etcd does not start without them"
         yield failure(check, f"{pair.settings}: {shaken.detail}", said, "put PEM files there that etcd's user may read")
     elif shaken.refused:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agent.doctor.finding import Finding, failure, ok, unknown, warning
+from agent.model.cluster import voter_target
 from agent.model.fleet import Fleet
 from agent.model.known import Ignorance, Unknown
 from agent.model.observation import Me
@@ -92,13 +93,20 @@ def _fleet(seen: DiscoverySeen) -> Iterator[Finding]:
     groups = ", ".join(f"{each.name} ({each.desired_capacity} desired)" for each in fleet.groups) or "no group"
     yield ok(check, f"by {by}: {', '.join(each.id for each in fleet.live)}; {groups}")
     yield from _group(seen, fleet)
-    if (fleet.groups and wanted in (1, 2)) or (wanted and wanted % 2 == 0):
-        spare = (wanted - 1) // 2
-        said = f"{wanted} members survive the loss of {spare}" + (", as one fewer would" if wanted % 2 == 0 else "")
-        fix = "set the desired capacity to an odd number, 3 or 5; with several groups, their sum"
-        yield warning("capacity", f"{wanted} instances are desired", said, fix)
-    elif fleet.groups:
-        yield ok("capacity", f"{wanted} instances are desired")
+    yield from _capacity(wanted)
+
+
+def _capacity(wanted: int) -> Iterator[Finding]:
+    check, voters = "capacity", voter_target(wanted)
+    may_go = (voters - 1) // 2
+    told = f"{wanted} desired: {voters} voters" + (f" and {wanted - voters} in reserve" if wanted > voters else "")
+    if not wanted:
+        return
+    if may_go == 0:
+        said = "no member may be lost: the cluster stops with the first that goes"
+        yield warning(check, told, said, "a desired capacity of 3 or 5; with several groups, their sum")
+    else:
+        yield ok(check, f"{told}, of whom {may_go} may be lost")
 
 
 def _group(seen: DiscoverySeen, fleet: Fleet) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from agent.decide.contradicting import CORRUPTING_VERSIONS
 from agent.doctor.finding import Finding, failure, ok, unknown, warning
+from agent.model.cluster import minor_of
 from agent.model.known import Ignorance, Unknown
 
 ADVISED = "install etcd 3.5.30 or later of the 3.5 line (packer/install-etcd pins and verifies one)"
@@ -108,7 +109,7 @@ def _tool(installed: Installed) -> Iterator[Finding]:
         return
     found = f"{installed.tool} {installed.tool_version}"
     etcd = installed.etcd if isinstance(installed.etcd, str) else installed.tool_version
-    if (parsed(installed.tool_version) or ())[:2] != (parsed(etcd) or ())[:2]:
+    if minor_of(installed.tool_version) != minor_of(etcd):
         said = f"it writes data directories of another line of releases than etcd {etcd}'s"
         yield failure(check, found, said, "install the tools of the same release as etcd, all into one folder")
     elif installed.wants_bump and isinstance(installed.bumps, Unknown):

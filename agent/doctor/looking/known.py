@@ -20,4 +20,5 @@ def known(read: Callable[[], T]) -> T | Unknown:
         return trouble.unknown
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return Unknown(Ignorance.OURS, f"{where}{durable.explained(error)}")
+        why = Ignorance.DENIED if isinstance(error, PermissionError) else Ignorance.OURS
+        return Unknown(why, f"{where}{durable.explained(error)}")

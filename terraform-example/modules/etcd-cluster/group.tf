@@ -29,6 +29,11 @@ locals {
     names       = local.host == null ? "" : lower(local.host)
     settings    = var.settings
   })
+
+  user_data = templatefile("${path.module}/user-data.sh.tftpl", {
+    config_toml = local.config_toml
+    data_volume = var.data_volume.device
+  })
 }
 
 resource "aws_launch_template" "this" {
@@ -38,7 +43,7 @@ resource "aws_launch_template" "this" {
   ebs_optimized          = true
   update_default_version = true
   vpc_security_group_ids = [aws_security_group.members.id]
-  user_data              = base64encode(templatefile("${path.module}/user-data.sh.tftpl", { config_toml = local.config_toml }))
+  user_data              = base64encode(local.user_data)
   tags                   = var.tags
 
   iam_instance_profile {
@@ -64,7 +69,7 @@ resource "aws_launch_template" "this" {
     }
   }
 
-  # The image formats it only when it is blank, and mounts it at etcd's data_root.
+  # User data tells the image its name; the image formats it only when it is blank, and mounts it at etcd's data_root.
   block_device_mappings {
     device_name = var.data_volume.device
 

@@ -3,6 +3,7 @@ locals {
   peer_port   = 2380
   etcd_metric = 2381
   agent_port  = 9379
+  node_metric = 9100
 }
 
 resource "aws_security_group" "members" {
@@ -41,7 +42,7 @@ resource "aws_vpc_security_group_ingress_rule" "clients" {
 
 resource "aws_vpc_security_group_ingress_rule" "metrics" {
   for_each = {
-    for pair in setproduct(var.metrics_cidr_blocks, [local.agent_port, local.etcd_metric]) : "${pair[0]} ${pair[1]}" => pair
+    for pair in setproduct(var.metrics_cidr_blocks, [local.agent_port, local.etcd_metric, local.node_metric]) : "${pair[0]} ${pair[1]}" => pair
   }
 
   security_group_id = aws_security_group.members.id

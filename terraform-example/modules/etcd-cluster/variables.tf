@@ -60,6 +60,11 @@ variable "data_volume" {
     throughput = optional(number, 125)
   })
   default = {}
+
+  validation {
+    condition     = can(regex("^/dev/(sd|xvd)[b-z]$", var.data_volume.device))
+    error_message = "data_volume.device must be like /dev/xvdb: a name that EC2 gives to a volume, and not that of the root disk."
+  }
 }
 
 variable "bucket_name" {
@@ -109,7 +114,7 @@ variable "client_cidr_blocks" {
 }
 
 variable "metrics_cidr_blocks" {
-  description = "Who may reach the agent's port (metrics, status) and etcd's metrics."
+  description = "Who may reach the agent's port (metrics, status), etcd's metrics, and the node exporter."
   type        = list(string)
   default     = []
 }

@@ -81,14 +81,28 @@ UPKEEP = (
             Change("decide/maintaining.py", "    if away:\n", "    if len(away) > 1:\n"),
             Change(
                 "decide/maintaining.py",
-                "return sorted(membership.members, key=",
-                "return sorted((each for each in membership.members if each.id in statuses), key=",
+                "return sorted(membership.voters, key=",
+                "return sorted((each for each in membership.voters if each.id in statuses), key=",
             ),
             Change(
                 "decide/objections.py",
                 "every_member_answers_and_knows_a_leader=len(said) == len(members) and",
                 "every_member_answers_and_knows_a_leader=",
             ),
+        ),
+    ),
+    Mutant(
+        "a-spare-is-defragmented",
+        "etcd refuses it, hour after hour, and a full spare keeps the alarm up for ever (and its objection)",
+        "a_spare_is_left_as_it_is",
+        story("maintaining", "a_spare_is_left_as_it_is"),
+        (
+            Change(
+                "decide/maintaining.py",
+                "return sorted(membership.voters, key=",
+                "return sorted(membership.members, key=",
+            ),
+            Change("decide/objections.py", "        it_is_a_voter=entry is not None and not entry.is_learner,\n", ""),
         ),
     ),
     Mutant(
@@ -125,7 +139,7 @@ UPKEEP = (
         "the alarm is taken back and raised again for ever, and nobody is called",
         "what_stays_full",
         DECIDE_MAINTAINING,
-        (Change("decide/maintaining.py", "ROOM * s.policy.quota_bytes for", "9 * s.policy.quota_bytes for"),),
+        (Change("decide/maintaining.py", ">= ROOM * s.policy.quota_bytes", ">= 9 * s.policy.quota_bytes"),),
     ),
     Mutant(
         "defragmented-all-day",

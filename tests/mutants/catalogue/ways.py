@@ -92,6 +92,53 @@ WAYS = (
         ),
     ),
     Mutant(
+        "a-target-for-ever",
+        "a balancer sends clients to a member that has just removed itself",
+        "is_no_target_before",
+        story("registering", "who_is_told_to_leave_is_no_target_before_its_member_is_gone"),
+        (
+            Change(
+                "decide/registering.py",
+                '    return "this instance is leaving: clients go elsewhere before its member does"\n',
+                "    return None\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a-spare-is-a-target",
+        "a balancer that asks the port alone sends clients to a learner, which serves no reads",
+        "a_spare_is_no_target",
+        story("registering", "a_spare_is_no_target_until_it_takes_a_vote"),
+        (Change("decide/registering.py", "    if is_spare(s.o, s.memory):\n", "    if False:\n"),),
+    ),
+    Mutant(
+        "the-last-target-goes",
+        "all are told to leave at once, and clients find nobody while all of them still serve (and its objection)",
+        "was_the_last_target",
+        story("registering", "all_that_leave_at_once_stay_targets_until_others_serve"),
+        (
+            Change(
+                "decide/registering.py",
+                "s.me.instance in group.registered and bool(group.healthy - going - {s.me.instance})",
+                "s.me.instance in group.registered",
+            ),
+            Change("decide/objections.py", "        another_target_is_healthy=bool(others),\n", ""),
+        ),
+    ),
+    Mutant(
+        "the-way-out-waits-for-a-balancer",
+        "a balancer that takes nobody out keeps an instance from leaving",
+        "the_way_out_does_not_wait",
+        ("tests/decide/test_registering.py",),
+        (
+            Change(
+                "decide/registering.py",
+                "    return tried_at is None or s.o.now - tried_at >= TRY_AGAIN\n",
+                "    return True\n",
+            ),
+        ),
+    ),
+    Mutant(
         "the-member-goes-before-its-clients",
         "a load balancer sends clients to a member that has just removed itself",
         "only_tells_of_it",
