@@ -77,12 +77,15 @@ def grant(endpoint: str, spec: LabSpec) -> None:
     """Give the instances' role the policy that `iam-policy` prints for the settings they will have."""
     storage = {"bucket": spec.bucket, "prefix": spec.prefix, **spec.settings.get("storage", {})}
     cluster = spec.settings.get("cluster", {}).get("name", spec.cluster)
-    tls = spec.settings.get("tls", {})
+    tls, autoscaling = spec.settings.get("tls", {}), spec.settings.get("autoscaling", {})
     scope = Scope(
         storage["bucket"],
         f"{storage['prefix']}/{cluster}/".lstrip("/"),
         tags=(("etcd-cluster", spec.cluster),),
         kms_key_id=storage.get("kms_key_id", ""),
+        protects=autoscaling.get("protect_voters", False),
+        replaces=autoscaling.get("replace_unhealthy", False),
+        zone_id=spec.settings.get("dns", {}).get("zone_id", ""),
         parameters=f"/etcd-asg-agent/{cluster}" if tls.get("mode") == "ca" else "",
         parameters_key_id=tls.get("kms_key_id", ""),
         target_groups=tuple(spec.settings.get("load_balancer", {}).get("target_groups", ())),

@@ -17,7 +17,9 @@ from agent.world.permissions import NEEDS, Only
 from tests.lab.conftest import MakeLab
 from tests.lab.harness import Writer, stays, wait_until, wait_whole
 from tests.lab.losing import PACE, QUICK, keys, wait_snapshot
+from tests.lab.test_healing import a_follower, heals, kill_etcd, spoil_log
 from tests.lab.test_leaving import is_gone, let_go, wait_let_in
+from tests.lab.test_ways_in import a_target_group
 from tests.lab.watching import logged
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
@@ -28,8 +30,14 @@ EVERYTHING: dict[str, Any] = {**QUICK, "storage": {"kms_key_id": KEY}, "snapshot
 """Every optional thing is on, and happens within seconds."""
 
 
-OPTIONAL = {Only.WITH_PROTECTION, Only.WITH_REPLACEMENT, Only.WITH_NAMES, Only.WITH_TARGETS}
-WITH_AN_AUTHORITY = {Only.WITH_AN_AUTHORITY, Only.WITH_ITS_OWN_KEY}
+OPTIONAL = {
+    Only.WITH_PROTECTION,
+    Only.WITH_REPLACEMENT,
+    Only.WITH_NAMES,
+    Only.WITH_TARGETS,
+    Only.WITH_AN_AUTHORITY,
+    Only.WITH_ITS_OWN_KEY,
+}
 """Tried with settings of their own."""
 
 
@@ -105,7 +113,7 @@ def test_a_whole_life_with_exactly_the_printed_policy(make_lab: MakeLab) -> None
 
     assert denials(lab) == []
     made = {f"{call['service']}:{call['operation']}" for call in lab.calls() if call["caller"].startswith("i-")}
-    needed = [need for need in NEEDS if need.only not in {*OPTIONAL, *WITH_AN_AUTHORITY}]
+    needed = [need for need in NEEDS if need.only not in OPTIONAL]
     wanted = {call for need in needed for call in need.calls if not call.startswith("kms:")}
     assert made <= wanted
     seldom = {
@@ -144,13 +152,33 @@ def keep_writing(lab: Lab) -> None:
         wait_until(lambda: len(keys(lab, "snapshots/")) > 2, 60, "two snapshots")
 
 
+def break_twice(lab: Lab) -> None:
+    """A member whose data is damaged, and so is its successor's, soon after."""
+    lab.scale(3)
+    wait_whole(lab, 3)
+    victim = a_follower(lab)
+    heals(lab, victim)
+    kill_etcd(victim)
+    spoil_log(victim)
+
+
+def with_names(lab: Lab) -> dict[str, Any]:
+    made = lab.aws("route53").create_hosted_zone(Name="example.internal", CallerReference="once")
+    return {"dns": {"zone_id": made["HostedZone"]["Id"].rpartition("/")[2], "name": "etcd.example.internal"}}
+
+
+def with_a_target_group(lab: Lab) -> dict[str, Any]:
+    return {"load_balancer": {"target_groups": [a_target_group(lab)]}}
+
+
 @dataclass(frozen=True)
 class Trial:
-    """What it takes that a statement is missed: settings, and something that happens."""
+    """What it takes that a statement is missed: settings, what they speak of, and something that happens."""
 
     happens: Callable[[Lab], None] = nothing
     lab: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    made: Callable[[Lab], Mapping[str, Any]] = lambda _lab: {}
 
 
 TRIALS = {
@@ -168,22 +196,28 @@ TRIALS = {
     "FindUploads": Trial(),
     "EndUploads": Trial(happens=abandoned_upload),
     "UseKey": Trial(),
+    "ProtectVoters": Trial(settings={"autoscaling": {"protect_voters": True}}),
+    "AskToBeReplaced": Trial(settings={"autoscaling": {"replace_unhealthy": True}}, happens=break_twice),
+    "PublishNames": Trial(made=with_names),
     "ReadAuthority": Trial(settings={"tls": {"mode": "ca"}}),
     "CreateAuthority": Trial(settings={"tls": {"mode": "ca"}}),
     "UseAuthorityKey": Trial(settings={"tls": {"mode": "ca", "kms_key_id": KEY}}),
+    "SeeTargets": Trial(made=with_a_target_group),
+    "RegisterTargets": Trial(made=with_a_target_group),
 }
 
 
 def test_every_statement_that_agents_need_by_themselves_is_tried() -> None:
-    """What is off by default, and the operator's own hold, are held against the calls in tests/settings."""
-    assert list(TRIALS) == [each.sid for each in NEEDS if each.only not in OPTIONAL and each.sid != "WriteHold"]
+    """The operator's own hold is held against its calls in tests/settings."""
+    assert list(TRIALS) == [each.sid for each in NEEDS if each.sid != "WriteHold"]
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("sid", TRIALS)
 def test_without_this_statement_one_line_names_it(sid: str, make_lab: MakeLab) -> None:
     trial = TRIALS[sid]
-    lab = make_lab(instances=0, settings={**EVERYTHING, **trial.settings}, pace=PACE, enforces_iam=True, **trial.lab)
+    lab = make_lab(instances=0, settings=EVERYTHING, pace=PACE, enforces_iam=True, **trial.lab)
+    lab.change(settings={**EVERYTHING, **trial.settings, **trial.made(lab)})
     Policy(lab).without(sid)
     lab.scale(1)
     trial.happens(lab)
