@@ -85,12 +85,20 @@ WANTS_AN_OPERATOR = (re.compile(r"`--exclude (\w+)` writes it off"), re.compile(
 
 
 def becomes_whole(sim: Sim, within: float) -> None:
-    """By itself; or an operator had to write off what the agents said they were waiting for, and was right to."""
+    """By itself; or an operator had to write off what the agents said they were waiting for, and was right to.
+
+    Agents wait for damaged disks of a lost quorum, which somebody may repair: here nobody does.
+    """
     try:
         sim.run_until(sim.whole, within)
     except Broken:
         waiting = {found for agent in sim.agents.values() for found in _waits_for(agent)}
-        if not waiting or sim.promises.could_elect(sim.newest()):
+        if not waiting:
+            raise
+        for machine in sim.promises.disks(sim.newest()):
+            if machine.data is not None and machine.data.unfit:
+                sim.exclude(machine.id)
+        if sim.promises.could_elect(sim.newest()):
             raise
         for name in sorted(waiting):
             sim.exclude(InstanceId(name))

@@ -448,6 +448,7 @@ class Walk:
                 self.sim.desired = len(self.counted())
                 return
             self.sim.terminate(self.random.choice(spare).id)
+        self.to_zero |= self.sim.desired == 0  # whoever is leaving has nobody to hand over to
 
     def refresh(self) -> None:
         """Every instance is replaced by a new one, one after another; the group does not look whether all is well."""
