@@ -152,6 +152,14 @@ def keep_writing(lab: Lab) -> None:
         wait_until(lambda: len(keys(lab, "snapshots/")) > 2, 60, "two snapshots")
 
 
+def lose_one(lab: Lab) -> None:
+    """So that the two who are left may lose nobody."""
+    lab.scale(3)
+    wait_whole(lab, 3)
+    lab.aws("autoscaling").suspend_processes(AutoScalingGroupName="lab", ScalingProcesses=["Launch"])
+    lab.aws("ec2").terminate_instances(InstanceIds=[a_follower(lab).id])
+
+
 def break_twice(lab: Lab) -> None:
     """A member whose data is damaged, and so is its successor's, soon after."""
     lab.scale(3)
@@ -196,7 +204,7 @@ TRIALS = {
     "FindUploads": Trial(),
     "EndUploads": Trial(happens=abandoned_upload),
     "UseKey": Trial(),
-    "ProtectVoters": Trial(settings={"autoscaling": {"protect_voters": True}}),
+    "ProtectVoters": Trial(settings={"autoscaling": {"protect_voters": True}}, happens=lose_one),
     "AskToBeReplaced": Trial(settings={"autoscaling": {"replace_unhealthy": True}}, happens=break_twice),
     "PublishNames": Trial(made=with_names),
     "ReadAuthority": Trial(settings={"tls": {"mode": "ca"}}),
