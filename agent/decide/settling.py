@@ -34,13 +34,17 @@ def stamp_membership(s: Situation) -> Decision | None:
 
 
 def write_formed(s: Situation) -> Decision | None:
-    """A quorum of this generation answers: record its cluster ID, which nobody may differ from later."""
+    """A quorum of this generation answers: record its cluster ID, which nobody may differ from later.
+
+    Before it is written nobody joins, so whoever has a member of this generation has a founder's data; under another
+    name, too, where the volume moved.
+    """
     record, identity, local, membership = s.record, s.identity, s.o.local, s.o.membership
     if s.o.formed is not None or record is None or identity is None or isinstance(membership, Unknown):
         return None
     if not isinstance(local, MemberStatus) or local.cluster_id != membership.cluster_id:
         return None
-    if identity.generation != record.generation or s.me.instance not in record.founders:
+    if (identity.generation, identity.cluster_id) != (record.generation, membership.cluster_id):
         return None
     voters = {member.id: InstanceId(member.name) for member in membership.voters}
     formed = Formed(membership.cluster_id, voters)

@@ -98,9 +98,16 @@ class TestForming:
         strange = replace(membership(voter(A), voter(B), voter(C)), cluster_id=OTHER_CLUSTER)
         assert self.answered().seeing(membership=strange).action == Rest()
 
-    def test_not_by_who_is_no_founder(self) -> None:
+    def test_a_founders_volume_may_have_moved_to_an_instance_that_is_none(self) -> None:
         example = self.answered().seeing(head=record(B, C, D)).remembering(head=record(B, C, D))
-        assert example.action == Rest()
+        assert isinstance(example.action, WriteFormed)
+
+    def test_not_by_a_disk_that_does_not_know_its_cluster_yet(self) -> None:
+        disk = self.answered().o.disk
+        assert isinstance(disk, Disk)
+        assert disk.identity is not None
+        unknowing = replace(disk, identity=replace(disk.identity, cluster_id=None))
+        assert self.answered().seeing(disk=unknowing).action == Rest()
 
     def test_not_without_a_record(self) -> None:
         assert self.answered().seeing(head=NOT_ASKED).remembering(head=None).action == Rest()

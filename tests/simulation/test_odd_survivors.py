@@ -7,6 +7,7 @@ import pytest
 from agent.model.ids import InstanceId
 from tests.simulation.disasters import Begin, backed_up, lose, recovers, replace_the_lost, seeds, source, whole
 from tests.simulation.logs import acknowledged
+from tests.simulation.seeds import play_seed
 from tests.simulation.sim import Sim
 from tests.simulation.test_founding import will_die
 
@@ -158,6 +159,12 @@ def test_a_moved_volume_is_a_survivor_wherever_it_is(begin: Begin, seed: int) ->
     recovers(sim, within=400)
     assert source(sim) == f"survivor {new}"
     assert held <= sim.kept()
+
+
+def test_a_founders_volume_that_moves_before_its_generation_formed_forms_it_elsewhere() -> None:
+    """The only founder's; nobody else could say that it formed, and nobody joins before."""
+    ended, _ = play_seed(141)
+    assert ended.broke is None
 
 
 @pytest.mark.parametrize("seed", range(8))
