@@ -57,8 +57,8 @@ test: setup ## everything that must hold: lint, types, layers, unit tests with c
 	@$(BIN)/python -m pytest -q -n 2 $(MIND) --cov=agent.model --cov=agent.decide --cov-report= --cov-fail-under=100
 	$(call STEP,everything else that needs no etcd: properties$(comma) simulation$(comma) settings$(comma) telemetry$(comma) the doors)
 	@$(BIN)/python -m pytest -q -n 2 -m "not lab and not etcd and not delivery" $(foreach folder,$(MIND),--ignore=$(folder))
-	$(call STEP,etcd and lab tests: real etcd$(comma) emulated AWS$(comma) the real agent)
-	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "(lab or etcd) and not long"
+	$(call STEP,etcd and lab tests: real etcd$(comma) emulated AWS$(comma) the real agent$(comma) with the printed IAM policy in force)
+	@LAB_ENFORCES_IAM=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal -m "(lab or etcd) and not long"
 
 .PHONY: long
 long: setup ## what `make test` shows once, again and at more length

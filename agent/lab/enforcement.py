@@ -73,6 +73,8 @@ class Enforcement:
 
     def objection(self, environ: Mapping[str, Any], call: Call, role: str | None) -> str | None:
         """Why AWS would refuse this; None where it would not. `role` None: the operator."""
+        if (call.service, call.operation) == ("sts", "GetCallerIdentity"):
+            return None  # it needs no permission (AWS, "GetCallerIdentity")
         granted = None if role is None else self._granted(role)
         who = f"arn:aws:iam::{ACCOUNT}:user/operator" if role is None else f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}"
         if call.service == "ssm":

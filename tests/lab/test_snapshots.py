@@ -220,7 +220,7 @@ def test_the_next_voter_takes_over_from_one_that_dies_half_way(big: Lab) -> None
         taken = wait_until(lambda: taken_since(shelf, before), 2 * INTERVAL_S, "a snapshot by another")
     assert taker not in {each.instance for each in taken}
     assert min(each.name.taken_at for each in taken) - died < timedelta(seconds=INTERVAL_S)
-    assert not left & {each["UploadId"] for each in shelf.uploads()}, "what was broken off still lies there"
+    wait_until(lambda: not left & {each["UploadId"] for each in shelf.uploads()}, 20, "what was broken off to go")
     shelf.assert_all_that_counts_is_whole()
     assert not writer.failed
 
