@@ -11,12 +11,16 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.lab.harness import wait_until
+from agent.lab.client import Lab
+from agent.lab.spec import LabSpec
+from tests import etcd_versions
+from tests.lab.harness import running_lab, wait_until
 
 CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")
 """Where processes are grouped: cgroup 2 alone, or beside version 1."""
@@ -148,3 +152,13 @@ def install(root: Path, package: Path, *binaries: Path) -> None:
     asked = ["unshare", "--net", "chroot", str(root), "dpkg", "--install", f"/root/{package.name}"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextmanager
+def group_of_one(folder: Path) -> Iterator[Lab]:
+    """An emulated AWS with one instance, whose machine is the caller's to boot."""
+    idle = (sys.executable, "-c", "import signal; signal.pause()")
+    spec = LabSpec(instances=1, agent_command=idle, etcd=str(etcd_versions.default().etcd))
+    with running_lab(spec, folder) as lab:
+        wait_until(lambda: [one for one in lab.instances() if one.agent_starts], 20, "an instance")
+        yield lab

@@ -9,22 +9,17 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from agent.lab.client import Instance, Lab
-from agent.lab.spec import IMDS_PORT, REGION, LabSpec
-from agent.lab.toml import render
-from tests import etcd_versions
-from tests.delivery.booted import Booted, booted, copied
-from tests.delivery.test_systemd import AGENT, DROP_IN, ETCD, serves
-from tests.lab.harness import running_lab, wait_until
+from agent.lab.client import Lab
+from tests.delivery.booted import Booted, booted, copied, group_of_one
+from tests.delivery.test_systemd import AGENT, ETCD, configure, serves
+from tests.lab.harness import wait_until
 
 CACHE = Path(__file__).parents[2] / ".cache" / "delivery"
 VOLUME, MOUNT = "etcd-data-volume.service", "var-lib-etcd.mount"
@@ -233,27 +228,14 @@ def test_metrics_limits_and_order(root: Path, disk: str) -> None:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A group of one, whose machine is ours to boot."""
-    idle = (sys.executable, "-c", "import signal; signal.pause()")
-    spec = LabSpec(instances=1, agent_command=idle, etcd=str(etcd_versions.default().etcd))
-    with running_lab(spec, tmp_path_factory.mktemp("cloud") / "lab") as lab:
-        wait_until(lambda: [one for one in lab.instances() if one.agent_starts], 20, "an instance")
+    with group_of_one(tmp_path_factory.mktemp("cloud") / "lab") as lab:
         yield lab
-
-
-def configured(root: Path, lab: Lab, instance: Instance) -> None:
-    """What user data would write on this instance, and the way to the emulated AWS."""
-    sections = tomllib.loads((instance.folder / "config.toml").read_text())
-    sections["etcd"] = {}
-    (root / "etc/etcd-asg-agent/config.toml").write_text(render(sections))
-    drop_in = root / f"etc/systemd/system/{AGENT}.d/lab.conf"
-    drop_in.write_text(DROP_IN.format(region=REGION, endpoint=lab.endpoint, address=instance.address, port=IMDS_PORT))
 
 
 def test_a_member_lives_on_its_volume_through_reboots(lab: Lab, disk: str, tmp_path: Path) -> None:
     """And it needs its volume: without it the instance does not come up as somebody new."""
     root = copied(CACHE / "image", tmp_path / "root")
-    configured(root, lab, lab.instances()[0])
+    configure(root, lab, lab.instances()[0])
     tell(root, NAME)
     with booted(root, "etcd-image-member", f"--bind={disk}:{NAME}") as machine:
         wait_until(lambda: serves(machine), 60, "a cluster that serves")

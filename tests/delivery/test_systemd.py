@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from agent.lab.client import Instance, Lab
-from agent.lab.spec import IMDS_PORT, REGION, LabSpec
+from agent.lab.spec import IMDS_PORT, REGION
 from agent.lab.toml import render
 from tests import etcd_versions
-from tests.delivery.booted import Booted, booted, copied, install
-from tests.lab.harness import running_lab, stays, wait_until
+from tests.delivery.booted import Booted, booted, copied, group_of_one, install
+from tests.lab.harness import stays, wait_until
 from tests.pages import all_blocks
 
 CACHE = Path(__file__).parents[2] / ".cache" / "delivery"
@@ -47,11 +46,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A group of one, whose machine is ours to boot."""
-    idle = (sys.executable, "-c", "import signal; signal.pause()")
-    spec = LabSpec(instances=1, agent_command=idle, etcd=str(etcd_versions.default().etcd))
-    with running_lab(spec, tmp_path_factory.mktemp("cloud") / "lab") as lab:
-        wait_until(lambda: [one for one in lab.instances() if one.agent_starts], 20, "an instance")
+    with group_of_one(tmp_path_factory.mktemp("cloud") / "lab") as lab:
         yield lab
 
 
@@ -71,14 +66,19 @@ def image(lab: Lab, instance: Instance, package: Path, tmp_path_factory: pytest.
     """The tree with the package and etcd in it, and with what user data would write on this instance."""
     root = copied(CACHE / "tree", tmp_path_factory.mktemp("image") / "root")
     install(root, package, *etcd_versions.default().folder.iterdir())
+    configure(root, lab, instance)
+    yield root
+    shutil.rmtree(root)
+
+
+def configure(root: Path, lab: Lab, instance: Instance) -> None:
+    """What user data would write on this instance, and the way to the emulated AWS."""
     sections = tomllib.loads((instance.folder / "config.toml").read_text())
     sections["etcd"] = {}
     (root / "etc/etcd-asg-agent/config.toml").write_text(render(sections))
     drop_in = root / f"etc/systemd/system/{AGENT}.d/lab.conf"
-    drop_in.parent.mkdir()
+    drop_in.parent.mkdir(exist_ok=True)
     drop_in.write_text(DROP_IN.format(region=REGION, endpoint=lab.endpoint, address=instance.address, port=IMDS_PORT))
-    yield root
-    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="module")
