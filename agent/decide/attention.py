@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from agent.decide.draining import SHORT
 from agent.decide.recovering import STAY_DOWN
-from agent.decide.snapshotting import is_up_to_date, newest_of, turn_of
+from agent.decide.snapshotting import is_turn, is_up_to_date, newest_of, turn_of
 from agent.model.certificates import Issued
 from agent.model.cluster import Membership, MemberStatus, quorum_of, voter_target
 from agent.model.disk import Data, Disk, EtcdRunning, EtcdStopped, Stage
@@ -132,8 +132,7 @@ def _snapshots_every(near: Observation, memory: Memory, policy: Policy) -> timed
     if isinstance(near.work, Ended) and near.work.at > memory.snapshots_read_at:
         return timedelta(0)  # what it made is to be seen, and what it made superfluous
     age = timedelta(seconds=newest.age_seconds) + (near.now - memory.snapshots_read_at)
-    due = age >= policy.snapshot_interval * (1 + turn / 2)
-    if not due or is_up_to_date(near.local, memory.manifest, newest):
+    if not is_turn(near, memory, policy, age, turn) or is_up_to_date(near.local, memory.manifest, newest):
         return STILL_THERE if turn == 0 else None
     return policy.patient_interval
 

@@ -3,7 +3,8 @@
 Whose turn it is follows from the member list alone: the voters in the order of their IDs, the leader last. The first
 takes one when the newest is an interval old. Each further one waits half an interval longer, so that whoever is first
 and does not do it (dead, cut off, without room) is followed by the next within an interval, and nobody needs to know
-why. Nothing is taken where nothing was written: raft's applied index says so.
+why. Nothing is taken where nothing was written: raft's applied index says so. What is written after such a rest is
+waited for in the same order, however old the newest is by then, or all would stream the same database at once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from agent.model.cluster import Membership, MemberStatus
 from agent.model.generation import GenerationRecord
 from agent.model.ids import MemberId
 from agent.model.known import Unknown
-from agent.model.memory import is_settled
+from agent.model.memory import Memory, is_settled
+from agent.model.observation import Observation
+from agent.model.policy import Policy
 from agent.model.retention import expired
 from agent.model.snapshot import Listed, Manifest, Origin
 from agent.model.work import Drill, TakeSnapshot, Working
@@ -64,13 +67,24 @@ def newest_of(record: GenerationRecord, listed: tuple[Listed, ...]) -> Listed | 
 
 
 def _is_due(s: Situation, record: GenerationRecord, listed: tuple[Listed, ...], turn: int) -> bool:
-    newest, patience = newest_of(record, listed), s.policy.snapshot_interval * (turn / 2)
+    newest = newest_of(record, listed)
     if newest is None:
         since = s.memory.serving_since
-        return since is not None and s.o.now - since >= patience
-    if timedelta(seconds=newest.age_seconds) < s.policy.snapshot_interval + patience:
-        return False
-    return not is_up_to_date(s.o.local, s.o.manifest, newest)
+        return since is not None and s.o.now - since >= patience_of(turn, s.policy)
+    age = timedelta(seconds=newest.age_seconds)
+    return is_turn(s.o, s.memory, s.policy, age, turn) and not is_up_to_date(s.o.local, s.o.manifest, newest)
+
+
+def patience_of(turn: int, policy: Policy) -> timedelta:
+    """How long whoever is not the first waits for those before it."""
+    return policy.snapshot_interval * (turn / 2)
+
+
+def is_turn(o: Observation, memory: Memory, policy: Policy, age: timedelta, turn: int) -> bool:
+    """Whether those before this one have had their time: since the newest grew old, and since there is more to take."""
+    patience, since = patience_of(turn, policy), memory.behind_since
+    waited = timedelta(0) if since is None else o.now - since
+    return age >= policy.snapshot_interval + patience and waited >= patience
 
 
 def is_up_to_date(local: MemberStatus | Unknown, manifest: Manifest | Unknown | None, newest: Listed) -> bool:

@@ -103,6 +103,8 @@ class Memory:
     snapshots: tuple[Listed, ...] | None = None  # as last listed
     snapshots_read_at: datetime | None = None
     manifest: Manifest | None = None  # the last one read
+    behind_since: datetime | None = None
+    """Since when our etcd has applied more than that manifest's snapshot holds."""
     last_drill_at: datetime | None = None  # by this instance's clock; or a try that failed here for good
     arriving: bool = False
     """Auto Scaling was still launching this instance when the fleet was last read: a hook may wait for it."""
@@ -443,9 +445,20 @@ def _remember_snapshots(memory: Memory, o: Observation) -> Memory:
         memory = replace(memory, snapshots=o.snapshots, snapshots_read_at=o.now)
     if isinstance(o.manifest, Manifest):
         memory = replace(memory, manifest=o.manifest)
+    if isinstance(o.local, MemberStatus):
+        since = _since(memory.behind_since, o.now) if _is_behind(memory, o.local.applied_index) else None
+        memory = replace(memory, behind_since=since)
     if isinstance(o.last_drill, DrillRecord):
         memory = replace(memory, last_drill_at=o.now - timedelta(seconds=o.last_drill.age_seconds))
     return _remember_work(memory, o.work) if isinstance(o.work, Ended) else memory
+
+
+def _is_behind(memory: Memory, applied_index: int) -> bool:
+    """Whether the snapshot of the last manifest lacks something. Raft's index begins anew with each generation."""
+    manifest, head = memory.manifest, memory.head
+    if manifest is None or head is None or manifest.name.generation != head.generation:
+        return True
+    return manifest.raft_index < applied_index
 
 
 def _remember_work(memory: Memory, work: Ended) -> Memory:

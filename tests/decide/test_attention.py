@@ -198,6 +198,7 @@ class TestSnapshots:
             snapshots=(a_snapshot(name),),
             snapshots_read_at=NOW - timedelta(minutes=read),
             manifest=manifest(name, raft_index=index),
+            behind_since=LONG_AGO,
             last_drill_at=NOW,
         )
 
@@ -207,6 +208,12 @@ class TestSnapshots:
         assert asked(self.listed(minutes, seen_by), 4) == frozenset()
         assert asked(self.listed(minutes - 0.1, seen_by), 59) == frozenset()
         assert asked(self.listed(minutes - 3, seen_by, read=3), 5) == {Ask.SNAPSHOTS}, "it has aged since it was read"
+
+    @pytest.mark.parametrize(("seen_by", "minutes"), [(C, 2.5), (A, 5)])
+    def test_after_a_rest_those_before_have_their_time(self, seen_by: InstanceId, minutes: float) -> None:
+        rested = self.listed(600, seen_by)
+        assert asked(rested.remembering(behind_since=NOW - timedelta(minutes=minutes)), 5) == {Ask.SNAPSHOTS}
+        assert asked(rested.remembering(behind_since=NOW - timedelta(minutes=minutes - 0.1)), 5) == frozenset()
 
     @pytest.mark.parametrize("seen_by", [A, B, C])
     def test_an_idle_cluster_lists_none_but_once_a_day_by_one_of_its_members(self, seen_by: InstanceId) -> None:

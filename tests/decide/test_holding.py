@@ -132,7 +132,7 @@ def test_what_a_newer_generation_replaced_is_fenced_stopped_and_moved_aside() ->
 def test_snapshots_go_on_although_something_is_held_back() -> None:
     dead = told.with_member_down(told.a_healthy_three(), C, InstanceState.TERMINATED)
     assert isinstance(dead.action, RemoveMember)
-    due = held(dead).seeing(snapshots=(told.a_snapshot(age_seconds=3600.0),))
+    due = held(dead).seeing(snapshots=(told.a_snapshot(age_seconds=3600.0),)).remembering(behind_since=told.LONG_AGO)
     assert due.action == BeginTask(TakeSnapshot(told.record(A).generation))
     assert due.objections_to(BeginTask(Drill(told.snapshot_name()))) == ()
 

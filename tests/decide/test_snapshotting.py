@@ -45,7 +45,8 @@ TAKE = BeginTask(TakeSnapshot(GenerationNumber(1), Origin.SCHEDULE))
 def listing(*snapshots: Any, seen_by: InstanceId = B, **changes: Any) -> Example:
     """A healthy three, led by A, in a round in which B (or another) has listed these."""
     example = a_healthy_three(seen_by).seeing(snapshots=snapshots, manifest=NOT_ASKED, **changes)
-    return example.remembering(snapshots=snapshots, snapshots_read_at=NOW, manifest=None, serving_since=LONG_AGO)
+    remembered = {"snapshots": snapshots, "snapshots_read_at": NOW, "manifest": None}
+    return example.remembering(**remembered, serving_since=LONG_AGO, behind_since=LONG_AGO)
 
 
 def newest(minutes_ago: float, *, seen_by: InstanceId = B, index: int = 850) -> Example:
@@ -82,6 +83,16 @@ class TestTurns:
         """Whoever is first may be dead, cut off or out of room; nobody needs to know which."""
         assert newest(minutes - 0.1, seen_by=seen_by).action == Rest()
         assert newest(minutes, seen_by=seen_by).action == TAKE
+
+    @pytest.mark.parametrize(("seen_by", "minutes"), [(B, 0), (C, 2.5), (A, 5)])
+    def test_after_a_rest_each_waits_in_its_turn_from_the_first_write_on(
+        self, seen_by: InstanceId, minutes: float
+    ) -> None:
+        after = newest(600, seen_by=seen_by)
+        assert after.remembering(behind_since=NOW - timedelta(minutes=minutes)).action == TAKE
+        if minutes:
+            assert after.remembering(behind_since=NOW - timedelta(minutes=minutes - 0.1)).action == Rest()
+            assert after.remembering(behind_since=None).action == Rest(), "it was up to date a moment ago"
 
     def test_the_first_of_a_generation_is_taken_at_once(self) -> None:
         assert listing().action == TAKE

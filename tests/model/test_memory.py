@@ -455,6 +455,34 @@ class TestALostQuorum:
         assert nothing_known.proven_lost_at is None
 
 
+class TestBehind:
+    """Since when there is more in our etcd, at raft's index 1000, than in the newest snapshot."""
+
+    healthy = a_healthy_three()
+
+    def test_from_the_first_entry_on_that_is_not_in_it(self) -> None:
+        up_to_date = after(self.healthy, manifest=manifest(raft_index=1000))
+        assert up_to_date.behind_since is None
+        behind = after(self.healthy, up_to_date, local=replace(status(B), applied_index=1001))
+        assert behind.behind_since == NOW
+        assert after(self.healthy, replace(behind, behind_since=LONG_AGO)).behind_since is None
+        known = replace(behind, behind_since=LONG_AGO)
+        assert after(self.healthy, known, local=replace(status(B), applied_index=1002)).behind_since == LONG_AGO
+
+    def test_another_generation_counts_its_log_anew(self) -> None:
+        up_to_date = after(self.healthy, manifest=manifest(raft_index=10**6))
+        assert after(self.healthy, up_to_date, head=the_next()).behind_since == NOW
+
+    def test_before_any_manifest_was_read(self) -> None:
+        assert after(self.healthy).behind_since == NOW
+
+    def test_an_etcd_that_does_not_answer_tells_nothing(self) -> None:
+        assert (
+            after(self.healthy, replace(self.healthy.memory, behind_since=LONG_AGO), local=TIMEOUT).behind_since
+            == LONG_AGO
+        )
+
+
 class TestTasks:
     trouble = Unknown(Ignorance.FAILED, "etcd panics")
     rescued = Rescued(A, MEMBERS[A], POSITION)

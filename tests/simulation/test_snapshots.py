@@ -83,6 +83,18 @@ def test_an_idle_cluster_writes_none(begin: Begin, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_a_write_after_a_long_rest_is_the_first_ones_alone_to_snapshot(begin: Begin, seed: int) -> None:
+    """However old the newest is by then, there was nothing to take, so nobody has been waited for in vain."""
+    sim = backed_up(begin, seed)
+    sim.raft.idle = True
+    sim.run(6 * INTERVAL)
+    first, before = turns(sim)[0], takers(sim)
+    sim.raft.idle = False
+    sim.run(INTERVAL / 3)
+    assert takers(sim) == [*before, first]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_an_upload_that_broke_off_is_nothing_and_the_next_one_counts(begin: Begin, seed: int) -> None:
     sim = backed_up(begin, seed)
     first = turns(sim)[0]

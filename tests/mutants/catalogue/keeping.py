@@ -40,6 +40,19 @@ KEEPING = (
         ),
     ),
     Mutant(
+        "all-take-one-after-a-rest",
+        "the first write after a quiet night has every member upload the whole database at once",
+        "after_a_long_rest",
+        story("snapshots", "a_write_after_a_long_rest_is_the_first_ones_alone_to_snapshot"),
+        (
+            Change(
+                "decide/snapshotting.py",
+                "return age >= policy.snapshot_interval + patience and waited >= patience",
+                "return age >= policy.snapshot_interval + patience",
+            ),
+        ),
+    ),
+    Mutant(
         "idle-clusters-take-snapshots",
         "an idle cluster pays for its whole database every five minutes",
         "an_idle_cluster_writes_none",
