@@ -36,6 +36,8 @@ LOCK_PATIENCE = timedelta(seconds=1)
 HOLDER_PATIENCE = timedelta(milliseconds=500)
 """A process that is just starting or ending holds the lock for a moment without showing whose it is."""
 
+AT_ONCE = timedelta(0)
+
 AFTER_SIGKILL = timedelta(seconds=10)
 
 
@@ -58,7 +60,7 @@ class ProcessSupervisor:
         with durable.refusing(f"looking for the process that holds {self._lock}"):
             for _ in range(HOLDER_PATIENCE // pause):
                 held = self._is_held()
-                exit_code = self._reap()
+                exit_code = self._reap(AT_ONCE if held else HOLDER_PATIENCE)
                 if not held:
                     self._known = None
                     return EtcdStopped(exit_code)
@@ -80,9 +82,16 @@ class ProcessSupervisor:
         finally:
             os.close(descriptor)
 
-    def _reap(self) -> int | None:
-        """The exit code of our own child, if it has ended. etcd exits 0 when it was removed from its cluster."""
-        return None if self._child is None else self._child.poll()
+    def _reap(self, patience: timedelta) -> int | None:
+        """The exit code of our own child, if it has ended. etcd exits 0 when it was removed from its cluster.
+
+        Linux closes the files of one that ends before its parent hears of it: who let go of the lock needs a moment.
+        """
+        if self._child is None:
+            return None
+        with suppress(subprocess.TimeoutExpired):
+            return self._child.wait(patience.total_seconds())
+        return None
 
     def _holder(self) -> int | None:
         """The process ID of the etcd that holds the lock."""
@@ -125,7 +134,7 @@ class ProcessSupervisor:
         raise Refused(f"an etcd runs on {self._root} already (it holds {self._lock})", Ignorance.FAILED)
 
     def _spawn(self, binary: str, environment: Mapping[str, str], lock: int) -> None:
-        self._reap()
+        self._reap(HOLDER_PATIENCE)
         ours = {name: os.environ[name] for name in INHERITED if name in os.environ}
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
@@ -152,7 +161,7 @@ class ProcessSupervisor:
             return
         if not self._ended(state.pid, timeout):
             raise Unavailable(Ignorance.TIMEOUT, f"etcd (process {state.pid}) did not end, not even after SIGKILL")
-        self._reap()
+        self._reap(AT_ONCE)
         if self._is_held():
             said = f"etcd (process {state.pid}) ended, but another process still holds {self._lock}"
             raise Unavailable(Ignorance.FAILED, said)
