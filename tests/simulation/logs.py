@@ -92,6 +92,7 @@ class DataDir:
     committed: Entry | None = None  # as far as this member was told
     applied: Entry | None = None
     stored: Entry | None = None  # what its database has applied: after a kill perhaps more than `committed`
+    noted: Entry | None = None  # what raft's note called committed when etcd last began: that much is on the disk
     leads: bool = False
     term: int = 0  # of its leadership
     damaged: str = ""  # why etcd cannot run on it
@@ -116,7 +117,7 @@ class DataDir:
     @property
     def earlier(self) -> Entry | None:
         """What a running etcd would know to be committed if it were killed before raft's note of it is written."""
-        if self.committed is None or self.committed is self.lineage.first:
+        if self.committed is None or self.committed in (self.lineage.first, self.noted):
             return self.committed
         return self.committed.before
 

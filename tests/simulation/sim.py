@@ -392,7 +392,8 @@ class Sim:
         machine.runs = machine.etcd
         if machine.issued is not None:
             machine.trusts = frozenset(machine.issued.authorities.trusted)
-        machine.data.leads, machine.data.applied = False, machine.data.committed
+        machine.data.leads = False
+        machine.data.noted = machine.data.applied = machine.data.committed
         machine.running, machine.answers, machine.launched_as = True, False, launch.name
 
     def _fits(self, machine: Machine, data: DataDir) -> bool:
