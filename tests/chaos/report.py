@@ -90,7 +90,8 @@ registers linearizable, one lineage at a time, the same HashKV everywhere. Each 
 
 At most the last three runs of a case are shown, the newest last. A row is made by `make chaos CASE=NAME TIMES=3`.
 
-The clocks of `clocks-apart` are the agents', by Debian's `libfaketime`; etcd, lab and ledger keep the machine's.
+The clocks of `clocks-apart` are the agents', by Debian's `libfaketime` and a C compiler; etcd, lab and ledger keep the
+machine's.
 Not here: certificates that expire, as the clients here speak no TLS (`tests/lab/test_no_loss.py` has them expire
 everywhere at once, and another authority: nothing is stopped, nothing is called lost, and renewed files are taken up).
 """
