@@ -95,10 +95,11 @@ def test_the_lead_is_not_handed_to_one_that_leaves(begin: Begin, seed: int) -> N
     """The leader hears of itself by IMDS, and of the other by EC2, which does not answer for a moment."""
     sim = whole(begin, seed)
     leader = the_leader(sim)
-    follower = next(each.name for each in sorted(sim.current().voters, key=lambda each: each.id) if each.name != leader)
+    others = sorted((each for each in sim.current().voters if each.name != leader), key=lambda each: each.id)
+    follower = InstanceId(others[0].name)
     sim.agents[follower].wakes_at = sim.agents[leader].wakes_at = sim.now
-    sim.begin_to_terminate(InstanceId(follower))
-    sim.kill_agent(InstanceId(follower), after=AN_HOUR)
+    sim.begin_to_terminate(follower)
+    sim.kill_agent(follower, after=AN_HOUR)
     sim.agents[leader].faults.down = {"ec2"}
     sim.let_go(leader)
     sim.run(2)
