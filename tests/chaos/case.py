@@ -40,6 +40,8 @@ class Case:
     """Heartbeat timeout of launching and terminating hooks on the group; 0: it has none."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Laid over the quick ones."""
+    tls: bool = False
+    """Members, agents and clients speak mutual TLS, with files that an operator puts there."""
 
 
 def with_one_disk(name: str, what: str, do: Callable[[Scene], None], **more: Any) -> Case:
