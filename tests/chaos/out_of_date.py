@@ -27,7 +27,8 @@ from tests.lab.harness import ready
 LAST = timedelta(seconds=4)
 """The validity of the last ones: long enough for every agent to take them up."""
 
-EXPIRED_S = 15
+CONNECTED_S, EXPIRED_S, LONG_EXPIRED_S = 5, 15, 25
+"""Several graces; the longer, so that the founders of a next generation wait for several, too."""
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def run_out(scene: Scene) -> Iterator[None]:
 
 
 def expire(scene: Scene) -> None:
-    """Whoever is connected is served, by a quorum; agents see that all is well, and no etcd is stopped."""
+    """Who is connected is served, by a quorum, and agents see that all is well; then they start anew and see nothing."""
     pids = {each.id: each.etcd_pids for each in scene.everybody()}
     with ExitStack() as stack:
         kept = [
@@ -59,11 +60,20 @@ def expire(scene: Scene) -> None:
         ]
         _read_over_each(scene, kept)
         with run_out(scene):
-            for _ in range(EXPIRED_S):
+            for second in range(EXPIRED_S):
+                if second == CONNECTED_S:
+                    assert all(map(ready, scene.everybody())), "an agent that is connected takes that for a failure"
+                    _kill_every_agent(scene)
                 scene.wait(1)
                 _read_over_each(scene, kept)
-            assert all(map(ready, scene.everybody())), "an agent took expired certificates for a failure of its member"
+            assert scene.generations() == [1], "agents that could not ask took that for a lost quorum"
     assert {each.id: each.etcd_pids for each in scene.everybody()} == pids, "an etcd was stopped"
+
+
+def _kill_every_agent(scene: Scene) -> None:
+    scene.note("kill every agent")
+    for each in scene.everybody():
+        scene.lab.kill_agent(each.id)
 
 
 def _read_over_each(scene: Scene, kept: list[HTTPConnection]) -> None:
@@ -81,11 +91,23 @@ def expire_and_kill_all(scene: Scene) -> None:
         assert scene.generations() == [1], "expired certificates were taken for a lost quorum"
 
 
+def expire_and_terminate_follower(scene: Scene) -> None:
+    """The two that are left are a quorum still; the replacement gets in once there are new certificates."""
+    victim = scene.follower()
+    with run_out(scene):
+        scene.terminate(victim)
+        scene.gone(victim)
+        scene.wait(EXPIRED_S)
+
+
 def expire_across_a_loss(scene: Scene) -> None:
+    """No agent remembers a better time, and founders of the next generation do not meet: that is no second loss."""
     victims = scene.majority()  # while they can still be asked who leads
+    (survivor,) = (each for each in scene.everybody() if each not in victims)
     with run_out(scene):
         scene.terminate(*victims)
-        scene.wait(EXPIRED_S)
+        scene.lab.kill_agent(survivor.id)
+        scene.wait(LONG_EXPIRED_S)
     scene.whole(90)
     assert scene.generations() == [1, 2], "the rescued generation was called lost"
 
@@ -93,19 +115,25 @@ def expire_across_a_loss(scene: Scene) -> None:
 CASES = (
     Case(
         "certificates-expire",
-        "every certificate of members and agents runs out, and is renewed after 15 s; clients dial for every request",
+        "every certificate of members and agents runs out and is renewed after 15 s; meanwhile every agent is killed",
         expire,
         tls=True,
     ),
     Case(
         "certificates-expire-kill-all",
-        "the same, and meanwhile SIGKILL to every etcd and every agent",
+        "certificates run out for 15 s; meanwhile SIGKILL to every etcd and every agent",
         expire_and_kill_all,
+        tls=True,
+    ),
+    Case(
+        "certificates-expire-terminate",
+        "certificates run out for 15 s; meanwhile a follower is terminated",
+        expire_and_terminate_follower,
         tls=True,
     ),
     with_one_disk(
         "certificates-expire-across-a-loss",
-        "the same, and meanwhile leader and follower are terminated",
+        "certificates run out for 25 s; leader and follower are terminated and the survivor's agent is killed",
         expire_across_a_loss,
         within_s=90,
         tls=True,

@@ -226,7 +226,7 @@ def _result(case: Case, seed: int, trouble: list[str], verdict: Verdict, new_gen
 def tell(result: Result) -> None:
     """One line for the terminal, and the reasons of a failure."""
     sys.stdout.write(
-        f"{'ok  ' if result.passed else 'FAIL'} {result.case.name:<28} seed {result.seed:<6}"
+        f"{'ok  ' if result.passed else 'FAIL'} {result.case.name:<34} seed {result.seed:<6}"
         f" RTO {result.unavailable_s:5.1f} s  RPO {result.lost:4d} writes ({result.lost_s:4.1f} s)"
         f"  of {result.acknowledged:5d}  generations +{result.new_generations}  in {result.took_s:.0f} s\n"
     )
