@@ -51,7 +51,7 @@ def run_out(scene: Scene) -> Iterator[None]:
 
 
 def expire(scene: Scene) -> None:
-    """Who is connected is served, by a quorum, and agents see that all is well; then they start anew and see nothing."""
+    """Who is connected is served by a quorum, and agents see that all is well; then they start anew and see nothing."""
     pids = {each.id: each.etcd_pids for each in scene.everybody()}
     with ExitStack() as stack:
         kept = [
