@@ -11,10 +11,8 @@ from tests.chaos.cases import CASES
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
-ALWAYS = ("kill-leader", "kill-follower")
 
-
-@pytest.mark.parametrize("name", ALWAYS)
+@pytest.mark.parametrize("name", ["kill-leader", pytest.param("kill-follower", marks=pytest.mark.long)])
 def test_case(name: str, tmp_path: Path) -> None:
     (case,) = (each for each in CASES if each.name == name)
     result = runner.run(case, tmp_path / "lab", seed=1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import os
 import random
 import signal
@@ -105,12 +104,20 @@ class Server:
 
     def healthy(self) -> bool:
         """Whether a linearizable read succeeds, by etcd's own account on its metrics port."""
+        return self._told("/health").startswith('{"health":"true"')
+
+    def peers(self) -> int:
+        """Of how many other members it believes that they are connected."""
+        lines = [line for line in self._told("/metrics").splitlines() if line.startswith("etcd_network_active_peers{")]
+        return sum(int(float(line.split()[-1])) for line in lines)
+
+    def _told(self, path: str) -> str:
         connection = http.client.HTTPConnection(self.address, 2381, timeout=1)
         try:
-            connection.request("GET", "/health")
-            return bool(json.loads(connection.getresponse().read())["health"] == "true")
-        except (OSError, http.client.HTTPException, ValueError):
-            return False
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        except (OSError, http.client.HTTPException):
+            return ""
         finally:
             connection.close()
 
@@ -141,6 +148,12 @@ class Cluster:
     def settle(self) -> None:
         """Wait until every first server serves linearizable reads."""
         wait_until(lambda: all(each.healthy() for each in self.servers), 20, f"{self.folder}: not healthy")
+
+    def kill(self, server: Server) -> None:
+        """And wait until the others know, who decide by it whether a change of the membership would be safe."""
+        server.kill()
+        others = [each for each in self.started if each.process is not None]
+        wait_until(lambda: all(each.peers() < len(others) for each in others), 20, "it still passes for connected")
 
     def join(self, server: Server) -> None:
         """Start a server that was added already."""

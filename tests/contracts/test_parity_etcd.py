@@ -87,7 +87,7 @@ class Real:
         self._cluster.join(self._server(place))
 
     def kill(self, place: Place) -> None:
-        self._server(place).kill()
+        self._cluster.kill(self._server(place))
 
     def restart(self, place: Place) -> None:
         self._server(place).start(self._cluster.servers)

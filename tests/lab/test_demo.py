@@ -200,7 +200,9 @@ def test_ctrl_c_ends_the_demo_and_leaves_nothing_behind(chapter: str, start_demo
     assert_nothing_left(demo)
 
 
-@pytest.mark.parametrize("chapter", [CHAPTERS[0], CHAPTERS[2]], ids=["up", "formed"])
+@pytest.mark.parametrize(
+    "chapter", [pytest.param(CHAPTERS[0], id="up", marks=pytest.mark.long), pytest.param(CHAPTERS[2], id="formed")]
+)
 def test_a_killed_demo_leaves_nothing_behind(chapter: str, start_demo: Callable[[], Demo]) -> None:
     demo = start_demo()
     demo.wait_told(chapter)

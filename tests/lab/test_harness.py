@@ -21,6 +21,7 @@ from tests.lab.harness import (
 pytestmark = [pytest.mark.lab, pytest.mark.etcd, pytest.mark.timeout(180)]
 
 
+@pytest.mark.long
 def test_a_terminated_voter_is_replaced_and_no_acknowledged_write_is_lost(lab: Lab) -> None:
     wait_whole(lab, 3)
     (cluster,) = cluster_ids(lab)

@@ -103,6 +103,7 @@ def assert_everywhere(lab: Lab, key: str, value: str) -> None:
 # ---- the bucket is away, or refuses ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_while_the_bucket_is_down_nothing_is_invented_and_recovery_starts_when_it_is_back(fleet: Lab) -> None:
     generation = Shelf(fleet).head()
     newest = saved(fleet, "story", "down")

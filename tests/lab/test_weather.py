@@ -204,7 +204,9 @@ def test_an_empty_listing_of_the_bucket_stops_nothing_and_calls_a_human(healthy:
         wait_until(lambda: sample(healthy, "needs_human") == 3, 60, "every agent calls a human")
 
 
-@pytest.mark.parametrize("fault", ["error", "hang", "refuse"])
+@pytest.mark.parametrize(
+    "fault", ["hang", *(pytest.param(each, marks=pytest.mark.long) for each in ("error", "refuse"))]
+)
 def test_an_agent_that_starts_without_imds_waits_and_leaves_etcd_alone(fault: str, healthy: Lab) -> None:
     result = {"error": "failed", "hang": "timeout", "refuse": "unreachable"}[fault]
     with nothing_happens_to_etcd(healthy):
@@ -249,7 +251,9 @@ def put_back(lab: Lab, held: dict[str, bytes]) -> None:
         lab.aws("s3").put_object(Bucket=lab.status()["bucket"], Key=key, Body=body)
 
 
-@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize(
+    "restarted", [pytest.param(False, id="running", marks=pytest.mark.long), pytest.param(True, id="restarted")]
+)
 def test_an_emptied_bucket_stops_nothing_and_calls_a_human(restarted: bool, healthy: Lab) -> None:
     with nothing_happens_to_etcd(healthy):
         held = delete_everything(healthy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from agent.model.ids import InstanceId
 from agent.model.snapshot import SnapshotName
@@ -88,7 +88,8 @@ def becomes_whole(sim: Sim, within: float) -> None:
     """By itself; or an operator had to write off what the agents said they were waiting for, and was right to.
 
     First he restarts those who may yet be elected: a log may know another list than what runs. Agents wait for damaged
-    disks of a lost quorum, too, which somebody may repair: here nobody does.
+    disks of a lost quorum, too, which somebody may repair: here nobody does, so these are written off before whoever
+    waits for them, whose log may be all that is left.
     """
     try:
         sim.run_until(sim.whole, within)
@@ -96,22 +97,25 @@ def becomes_whole(sim: Sim, within: float) -> None:
         waiting = {found for agent in sim.agents.values() for found in _waits_for(agent)}
         if not waiting:
             raise
-        if _is_whole_after_restarts(sim, waiting, within):
+        for name in sorted(waiting):
+            if InstanceId(name) in sim.machines:
+                sim.reboot(InstanceId(name))
+        if _comes_back(sim, within):
             return
-        for machine in sim.promises.disks(sim.newest()):
-            if machine.data is not None and machine.data.unfit:
-                sim.exclude(machine.id)
+        disks = sim.promises.disks(sim.newest())
+        unfit = [each.id for each in disks if each.data is not None and each.data.unfit]
+        for name in unfit:
+            sim.exclude(name)
         if sim.promises.could_elect(sim.newest()):
             raise
+        if unfit and _comes_back(sim, within):
+            return
         for name in sorted(waiting):
             sim.exclude(InstanceId(name))
         sim.run_until(sim.whole, within)
 
 
-def _is_whole_after_restarts(sim: Sim, names: Collection[str], within: float) -> bool:
-    for name in sorted(names):
-        if InstanceId(name) in sim.machines:
-            sim.reboot(InstanceId(name))
+def _comes_back(sim: Sim, within: float) -> bool:
     try:
         sim.run_until(sim.whole, within)
     except Broken:

@@ -23,7 +23,7 @@ from tests.simulation.disasters import (
 from tests.simulation.logs import acknowledged
 from tests.simulation.sim import Sim
 
-SEEDS, FEW = seeds(5), seeds(3)
+SEEDS, FEW = seeds(3), seeds(2)
 
 
 # ---- two of three

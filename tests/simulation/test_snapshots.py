@@ -10,7 +10,7 @@ from tests.simulation.disasters import Begin, backed_up, lose, recovers, replace
 from tests.simulation.door_bucket import manifest_of
 from tests.simulation.sim import Sim
 
-SEEDS = seeds(3)
+SEEDS = seeds(2)
 INTERVAL = 300
 
 
