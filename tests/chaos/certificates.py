@@ -1,8 +1,8 @@
-"""The certificates of a lab whose members, agents and clients speak mutual TLS: `tls.mode = "files"`.
+"""Certificates of a lab whose members, agents and clients speak mutual TLS: an operator's files, or the agents' own.
 
-House rules: all machines share the members' files, as they would a volume on which an operator rotates them; the
-clients have a certificate of their own, which is valid throughout, so that whatever is refused is refused for the
-members' sake.
+House rules: with `tls.mode = "files"` all machines share the members' files, as they would a volume on which an
+operator rotates them; the clients have a certificate of their own, which is valid throughout, so that whatever is
+refused is refused for the members' sake.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 from agent.lab.client import Lab
 from agent.lab.members import ClientTls
 from tests.contracts.tls_material import Authority, Pair
+from tests.lab.harness import wait_until
+from tests.lab.losing import on_machine
 from tests.lab.test_no_loss import Keys, addresses_in
 
 HOUR = timedelta(hours=1)
@@ -57,3 +59,16 @@ class Certificates:
             beside = self.folder / f"{name}.{suffix}.new"
             shutil.copy(source, beside)
             beside.replace(self.folder / f"{name}.{suffix}")
+
+
+def issued(lab: Lab, folder: Path) -> ClientTls:
+    """With `tls.mode = "ca"`: what an operator gives to a client, as soon as there is somebody to ask."""
+
+    def is_issued() -> bool:
+        instance = next((each for each in lab.instances() if each.agent_pid), None)
+        if instance is None:
+            return False
+        return on_machine(lab, instance, "tls", "issue", "--client", "ledger", "--out", str(folder)).returncode == 0
+
+    wait_until(is_issued, 60, "a client's certificate")
+    return ClientTls(folder / "ca.crt", folder / "ledger.crt", folder / "ledger.key")

@@ -17,7 +17,7 @@ from datetime import timedelta
 from http.client import HTTPConnection
 
 from agent.lab.members import connection
-from tests.chaos.case import Case, with_one_disk
+from tests.chaos.case import Case, Tls, with_one_disk
 from tests.chaos.certificates import HOUR
 from tests.chaos.clients import PATIENCE_S, REGISTERS, read_over
 from tests.chaos.history import Outcome
@@ -117,25 +117,25 @@ CASES = (
         "certificates-expire",
         "every certificate of members and agents runs out and is renewed after 15 s; meanwhile every agent is killed",
         expire,
-        tls=True,
+        tls=Tls.FILES,
     ),
     Case(
         "certificates-expire-kill-all",
         "certificates run out for 15 s; meanwhile SIGKILL to every etcd and every agent",
         expire_and_kill_all,
-        tls=True,
+        tls=Tls.FILES,
     ),
     Case(
         "certificates-expire-terminate",
         "certificates run out for 15 s; meanwhile a follower is terminated",
         expire_and_terminate_follower,
-        tls=True,
+        tls=Tls.FILES,
     ),
     with_one_disk(
         "certificates-expire-across-a-loss",
         "certificates run out for 25 s; leader and follower are terminated and the survivor's agent is killed",
         expire_across_a_loss,
         within_s=90,
-        tls=True,
+        tls=Tls.FILES,
     ),
 )

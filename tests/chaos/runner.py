@@ -22,8 +22,8 @@ from botocore.exceptions import ClientError
 from agent.lab.client import Lab
 from agent.lab.spec import LabError, LabSpec, Pace
 from tests import etcd_versions
-from tests.chaos.case import Case, Next
-from tests.chaos.certificates import Certificates
+from tests.chaos.case import Case, Next, Tls
+from tests.chaos.certificates import Certificates, issued
 from tests.chaos.checker import Loss, Verdict, judge
 from tests.chaos.clients import Crowd, holding
 from tests.chaos.history import History, Write, keep
@@ -89,10 +89,10 @@ def _scene(case: Case, folder: Path, seed: int) -> Iterator[Scene]:
     """A whole cluster with a snapshot. Everything is gone afterwards but the files."""
     settings, chance = laid_over(QUICK, case.settings), random.Random(seed)
     files = folder.resolve() / "tls"
-    if case.tls:
+    if case.tls is Tls.FILES:
         settings = laid_over(settings, Certificates.settings(files))
     spec = LabSpec(
-        instances=0 if case.tls else case.size,
+        instances=0 if case.tls is Tls.FILES else case.size,
         etcd=str(etcd_versions.default().etcd),
         settings=settings,
         launch_hook_s=case.hook_s,
@@ -104,10 +104,12 @@ def _scene(case: Case, folder: Path, seed: int) -> Iterator[Scene]:
         scene = Scene(lab, Crowd(lab, chance), chance, case.size)
         afterwards.callback(lambda: [undo() for undo in scene.afterwards])
         afterwards.callback(lambda: lab.down(keep_files=True))
-        if case.tls:  # they name the lab's addresses, which nobody knew before
+        if case.tls is Tls.FILES:  # they name the lab's addresses, which nobody knew before
             scene.certificates = Certificates.made(lab, files)
             lab.tls = scene.certificates.client
             lab.scale(case.size)
+        if case.tls is Tls.CA:
+            lab.tls = issued(lab, files)
         wait_whole(lab, case.size)
         wait_snapshot(lab, 1)
         yield scene
