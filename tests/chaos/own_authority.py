@@ -82,7 +82,7 @@ CASES = (
     ),
     Case(
         "own-authority-rotation",
-        'tls.mode = "ca": the authority is rotated; SIGKILL to the leader, and later to a follower, while etcds restart',
+        'tls.mode = "ca": the authority is rotated; SIGKILL to the leader, then to a follower, while etcds restart',
         rotate,
         settings=SETTINGS,
         tls=Tls.CA,
