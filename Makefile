@@ -48,10 +48,25 @@ etcd: ## fetch the etcd binaries the tests run against, into .cache/etcd
 	@[ -x $(ETCD_DIR)/$(lastword $(ETCD_VERSIONS))/etcd ] || \
 		packer/install-etcd --version $(ETCD_RELEASE) --into $(ETCD_DIR)/$(ETCD_RELEASE)
 
+# It wants nothing of its package but itself, and libc. A machine whose package lists are old or empty, as a container's
+# are, gets lists of our own from the sources that it is set up with. Works as anybody.
+PROMTOOL := .cache/promtool
+OWN_LISTS = -o Dir::State::Lists=$$PWD/lists -o Dir::Cache=$$PWD/cache -o APT::Sandbox::User=root -o Acquire::Languages=none
+
+.PHONY: promtool
+promtool: ## fetch promtool, for the tests of docs/alerts.yaml, into .cache/promtool
+	@[ -x $(PROMTOOL)/usr/bin/promtool ] || command -v promtool >/dev/null || { \
+		rm -rf $(PROMTOOL) && mkdir -p $(PROMTOOL)/apt/lists/partial $(PROMTOOL)/apt/cache/archives/partial && \
+		if (cd $(PROMTOOL)/apt && { apt-get -q download prometheus || \
+				{ apt-get -q $(OWN_LISTS) update || true; apt-get -q $(OWN_LISTS) download prometheus; }; } && \
+				dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && mv usr ..) >$(PROMTOOL)/fetch.log 2>&1; \
+		then rm -rf $(PROMTOOL)/apt; \
+		else echo "promtool cannot be had here (see $(PROMTOOL)/fetch.log); its tests are skipped"; fi; }
+
 .PHONY: test
 test: setup ## everything that must hold: lint, types, layers, unit tests with coverage, the lab
-	$(call STEP,etcd: binaries for the tests)
-	@$(MAKE) etcd
+	$(call STEP,etcd and promtool: binaries for the tests)
+	@$(MAKE) etcd promtool
 	@$(MAKE) lint types
 	$(call STEP,model, decide, telemetry: every branch of the mind)
 	@$(BIN)/python -m pytest -q -n 2 $(MIND) --cov=agent.model --cov=agent.decide --cov-report= --cov-fail-under=100

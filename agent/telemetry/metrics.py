@@ -144,6 +144,11 @@ class Metrics:
         )
         self._newest_revision = gauge("snapshot_newest_revision", "The revision of that snapshot.")
         self._newest_bytes = gauge("snapshot_newest_stored_bytes", "The size of that snapshot in the bucket.")
+        self._behind_since = gauge(
+            "snapshot_behind_since_timestamp_seconds",
+            "Since when this voter's etcd has had more than the newest snapshot that its agent knows of, in Unix time; "
+            "0 while that one holds all.",
+        )
         self._snapshots = gauge("snapshots", "Snapshots in the bucket, when it was last listed.", "state")
         self._task = gauge("task", "1 for the task that is under way beside the rounds, 0 for the others.", "task")
         self._task_bytes = gauge("task_done_bytes", "How far that task is, in bytes of the database; 0 without one.")
@@ -174,6 +179,7 @@ class Metrics:
         self.held(None)
         self.certified(until=None, authority_until=None, reload_due=None)
         self.listed(newest=None, states=None)
+        self.behind(None)
         self.working(None)
         self.drilled(at=None, seconds=None, result=None)
         self.recovering(proven_lost=None, blockers=None, reports=None)
@@ -266,6 +272,13 @@ class Metrics:
         self._newest_bytes.set(_known(None if newest is None else newest.stored_bytes))
         for state in SNAPSHOT_STATES:
             self._snapshots.labels(state).set(_known(None if states is None else states.get(state, 0)))
+
+    def behind(self, since: float | None) -> None:
+        """Since when more than a snapshot holds has been in etcd, in Unix time; 0: nothing is. None: cannot be told.
+
+        Of a cluster that is written to without a pause no snapshot ever holds all: then this says nothing of its age.
+        """
+        self._behind_since.set(_known(since))
 
     def working(self, task: str | None, done_bytes: int = 0) -> None:
         """The task that is under way; None: none is."""

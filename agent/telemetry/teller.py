@@ -19,7 +19,7 @@ from agent.model.disk import Disk
 from agent.model.generation import FiledReport, GenerationRecord, Report
 from agent.model.hold import Hold
 from agent.model.known import NOT_ASKED, Unknown
-from agent.model.memory import Memory
+from agent.model.memory import Memory, is_settled
 from agent.model.observation import Observation
 from agent.model.policy import Policy
 from agent.model.round import Round
@@ -239,6 +239,8 @@ class Teller:
         if memory.snapshots is not None and memory.snapshots_read_at is not None:
             newest = None if memory.head is None else newest_of(memory.head, memory.snapshots)
             self._metrics.listed(newest=_newest(newest, memory.snapshots_read_at), states=_counted(memory.snapshots))
+        # A member that is cut off hears of no writes, and a learner's agent reads of no snapshots.
+        self._metrics.behind(_timestamp(memory.behind_since) if is_settled(o) else None)
         if isinstance(o.last_drill, DrillRecord):
             at = o.now.timestamp() - o.last_drill.age_seconds
             result, took = o.last_drill.result.value, o.last_drill.duration_seconds
@@ -246,6 +248,11 @@ class Teller:
 
 
 _MESSAGES = {Rest: "all is well", Wait: "waiting", CallHuman: "a human is needed"}
+
+
+def _timestamp(since: datetime | None) -> float:
+    """In Unix time; 0 where it is not so."""
+    return 0.0 if since is None else since.timestamp()
 
 
 def _kind(decision: Decision) -> str:

@@ -1,10 +1,12 @@
 """Cases of clocks that differ: each agent lives by a clock of its own, and they jump while they run.
 
 libfaketime lies to the agents alone: etcd asks the kernel without the C library, and keeps the machine's time.
+`true_sleeps.c` goes before it: needs a C compiler.
 """
 
 from __future__ import annotations
 
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.lab.harness import agent_status
 
 HOUR = 3600
 NEAR_S = 30
+SLEEPS = Path(__file__).with_name("true_sleeps.c")
 LIAR = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 ITS_CLOCK = ".faketimerc"
 """In its home: by how much an agent's clock is off; read again within a second."""
@@ -46,8 +49,11 @@ def clocks_apart_across_a_loss(scene: Scene) -> None:
 def _lied_to(scene: Scene) -> tuple[Instance, ...]:
     """From now on every agent, of those to come too, can be lied to. The first is a follower."""
     assert LIAR is not None, "libfaketime is not installed: apt-get install libfaketime"
+    sleeps = scene.lab.folder / "true_sleeps.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", sleeps, SLEEPS], check=True)
+    preloaded = f"{sleeps}:{LIAR}"
     scene.lab.change(
-        environment={"LD_PRELOAD": str(LIAR), "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1"}
+        environment={"LD_PRELOAD": preloaded, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1"}
     )
     scene.note("agents start again, with clocks of their own")
     for each in scene.everybody():

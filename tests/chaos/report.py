@@ -90,7 +90,8 @@ registers linearizable, one lineage at a time, the same HashKV everywhere. Each 
 
 At most the last three runs of a case are shown, the newest last. A row is made by `make chaos CASE=NAME TIMES=3`.
 
-The clocks of `clocks-apart` are the agents', by Debian's `libfaketime`; etcd, lab and ledger keep the machine's.
+The clocks of `clocks-apart` are the agents', by Debian's `libfaketime` and a C compiler; etcd, lab and ledger keep the
+machine's.
 
 In the cases of certificates (`tls.mode = "files"`) members, agents and clients speak mutual TLS. etcd reads its files
 for every handshake, and looks at no certificate afterwards. So once those of all members and agents have run out, peers

@@ -287,6 +287,17 @@ def test_a_denial_is_told_apart_from_trouble() -> None:
         assert why(by_trouble[sid]) is Ignorance.THROTTLED, sid
 
 
+@pytest.mark.parametrize(("denied", "missing"), [("GetObject", "ReadObjects"), ("PutObject", "WriteOnce")])
+def test_a_probe_that_may_not_be_read_says_nothing_of_who_may_write_it(denied: str, missing: str) -> None:
+    def answer(asked: Asked, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        if asked.operation == denied:
+            raise Refused(f"{asked} was denied")
+        return as_aws(asked, parameters)
+
+    outcomes = tried(Told(answer), DENIED)
+    assert {sid for sid, outcome in outcomes.items() if isinstance(outcome, Unknown)} == {missing}
+
+
 @pytest.mark.parametrize(
     ("put", "expected"),
     [

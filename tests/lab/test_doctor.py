@@ -11,19 +11,22 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.doctor.looking.aws import ATTEMPTS
 from agent.lab.client import Instance, Lab
 from agent.lab.spec import LabSpec
 from tests.lab.conftest import MakeLab
 from tests.lab.harness import running_lab, wait_until, wait_whole
 from tests.lab.losing import keys
 from tests.lab.test_permissions import Policy
+from tests.lab.test_ways_in import a_target_group
+from tests.lab.watching import sample
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(240)]
 
@@ -41,6 +44,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, etcd_binary: str) -> Iterator[
         s3.put_bucket_versioning(Bucket=state["bucket"], VersioningConfiguration={"Status": "Enabled"})
         block_public_access(lab)
         wait_whole(lab, 3)
+        wait_until(lambda: sample(lab, "tasks_total", task="Drill", outcome="done"), 60, "the first drill to be over")
         for each in lab.instances():
             each.disk.chmod(0o700)  # as StateDirectoryMode= does
         yield lab
@@ -141,19 +145,51 @@ def expect(found: Mapping[str, Mapping[str, Any]], **levels: str) -> None:
     assert not_well(found) == {check.replace("_", "-"): level for check, level in levels.items()}, found
 
 
-@pytest.mark.parametrize("sid", ["SeeInstances", "ReadLifecycleRules", "WriteSnapshots", "FindUploads"])
-def test_a_missing_statement_is_named(sid: str, lab: Lab, instance: Instance) -> None:
+@pytest.fixture(scope="module")
+def options(lab: Lab) -> tuple[str, ...]:
+    """Settings of the doctor's alone, with which every statement that it can try is needed."""
+    groups = f'load_balancer.target_groups=["{a_target_group(lab)}"]'
+    return ("--set", "autoscaling.protect_voters=true", "--set", "tls.mode=ca", "--set", groups)
+
+
+def printed(instance: Instance, options: Sequence[str]) -> list[dict[str, Any]]:
+    """What `iam-policy` prints for them."""
+    command = [sys.executable, "-m", "agent.cli", "iam-policy", "--config", f"{instance.folder}/config.toml", *options]
+    said = subprocess.run(command, env=environment(instance), cwd=ROOT, capture_output=True, check=True, timeout=60)
+    statements: list[dict[str, Any]] = json.loads(said.stdout)["Statement"]
+    return statements
+
+
+@contextmanager
+def with_policy(lab: Lab, statements: list[dict[str, Any]]) -> Iterator[None]:
     policy = Policy(lab)
-    whole = policy.statements()
-    policy.without(sid)
+    before = policy.statements()
+    policy.put(statements)
     try:
-        found = doctor(instance, code=1)
+        yield
     finally:
-        policy.put(whole)
+        policy.put(before)
+
+
+def test_what_it_can_try_is_allowed_by_the_printed_policy(
+    lab: Lab, instance: Instance, options: tuple[str, ...]
+) -> None:
+    with with_policy(lab, printed(instance, options)):
+        found = doctor(instance, *options)
+    assert set(ATTEMPTS) <= set(found["permissions"]["found"].removeprefix("allowed: ").split(", "))
+    expect(found)
+
+
+@pytest.mark.parametrize("sid", ATTEMPTS)
+def test_a_missing_statement_is_named(sid: str, lab: Lab, instance: Instance, options: tuple[str, ...]) -> None:
+    """Each that can be tried: without it the doctor says so, and misses no other."""
+    left = [each for each in printed(instance, options) if each["Sid"] != sid]
+    with with_policy(lab, left):
+        found = doctor(instance, *options, code=1)
     wrong = not_well(found)
     assert wrong.pop(f"permission-{sid}") == "failure"
     assert f'"Sid":"{sid}"' in found[f"permission-{sid}"]["found"]
-    assert set(wrong) <= {"discovery"}, "who may not look at instances sees no fleet"
+    assert set(wrong) <= {"discovery"}, "who may not look at instances or groups sees no fleet"
 
 
 def test_a_bucket_that_would_lose_what_decides(lab: Lab, instance: Instance) -> None:

@@ -156,6 +156,7 @@ def test_the_rules_and_blockers_we_have_are_fit_to_be_labels() -> None:
 def test_what_nobody_has_read_is_unknown_and_what_cannot_have_happened_is_zero(metrics: Metrics) -> None:
     for name in (
         *("snapshot_newest_timestamp_seconds", "snapshot_newest_revision", "snapshot_newest_stored_bytes"),
+        "snapshot_behind_since_timestamp_seconds",
         *("drill_last_timestamp_seconds", "drill_last_duration_seconds"),
         *("recovery_proven_lost", "recovery_blockers", "reports_fresh"),
     ):
@@ -174,6 +175,12 @@ def test_the_newest_snapshot_and_how_many_there_are(metrics: Metrics) -> None:
     assert [value(metrics, "snapshots", state=each) for each in SNAPSHOT_STATES] == [3, 1, 0]
     metrics.listed(newest=Newest(), states={})
     assert value(metrics, "snapshot_newest_timestamp_seconds") == 0, "known to be none: an alert on its age holds"
+
+
+def test_since_when_there_is_more_than_in_a_snapshot(metrics: Metrics) -> None:
+    for since in (1_700_000_000.0, 0.0):
+        metrics.behind(since)
+        assert value(metrics, "snapshot_behind_since_timestamp_seconds") == since
 
 
 def test_one_task_at_a_time_and_every_end_of_one(metrics: Metrics) -> None:

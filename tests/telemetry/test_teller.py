@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -158,6 +159,20 @@ def test_a_listing_stays_told_until_the_next(metrics: Metrics) -> None:
     empty = replace(read, snapshots=())
     teller.tell(replace(round_of(HEALTHY), memory=empty))
     assert value(metrics, "snapshot_newest_timestamp_seconds") == 0
+
+
+def test_only_a_settled_voter_tells_whether_a_snapshot_holds_all(metrics: Metrics) -> None:
+    """A member that is cut off hears of no writes, and a learner reads of no snapshot."""
+    teller, name = Teller(POLICY, metrics), "snapshot_behind_since_timestamp_seconds"
+    voter, learner = examples.a_healthy_three(), examples.a_learner()
+    cut_off = voter.seeing(local=examples.status(examples.B, leader=None))
+    teller.tell(replace(round_of(voter.o), memory=replace(voter.memory, behind_since=None)))
+    assert value(metrics, name) == 0
+    teller.tell(replace(round_of(voter.o), memory=replace(voter.memory, behind_since=NOW)))
+    assert value(metrics, name) == NOW.timestamp()
+    for example in (learner, cut_off):
+        teller.tell(replace(round_of(example.o), memory=example.memory))
+        assert math.isnan(value(metrics, name) or 0)
 
 
 def test_what_ec2_announces_stays_told_until_it_is_asked_again(metrics: Metrics) -> None:

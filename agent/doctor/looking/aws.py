@@ -177,8 +177,12 @@ def _reading(patient: Patient) -> Outcome:
 
 
 def _once(patient: Patient) -> Outcome | Unknown:
-    """What the probe said: it is written under the same statement."""
+    """What the probe said: it is written under the same statement, once it has been read."""
     if isinstance(patient.precondition, Unknown):
+        try:
+            _reading(patient)
+        except Refused:
+            return Outcome.UNTRIED
         return patient.precondition
     return Outcome.UNTRIED if patient.precondition is Precondition.UNTRIED else Outcome.ALLOWED
 
