@@ -98,7 +98,7 @@ for every handshake, and looks at no certificate afterwards. So once those of al
 that are connected remain a quorum, and clients that are connected are served: the case reads through such connections.
 But nobody new gets in. The clients of the ledger dial for every request, have a valid certificate throughout, and
 refuse members with an expired one: the RTO is the time until an operator renewed the files, and what it took then.
-With the agents' own authority (`tls.mode = "ca"`) members' certificates live for a minute and are renewed under load.
+With the agents' own authority (`tls.mode = "ca"`) they live for a minute here, and clients follow docs/tls.md.
 """
 
 
