@@ -133,6 +133,30 @@ def test_a_quorum_that_may_come_back_is_waited_for(begin: Begin, seed: int, harm
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_what_an_instance_reported_before_it_had_data_says_nothing_of_the_data_that_it_has(
+    begin: Begin, seed: int
+) -> None:
+    """It waited to join while the quorum was away; later it votes, and is stopped beside one that loses its disk."""
+    sim = whole(begin, seed)
+    stays, wiped, replaced = sim.random.sample(sim.live(), 3)
+    sim.stop(wiped)
+    sim.terminate(replaced)
+    newcomer = sim.launch()
+    sim.run_until(lambda: f"assembly/000001/{newcomer}.json" in sim.objects, within=60)
+    sim.run(30)
+    sim.reboot(wiped)
+    sim.run_until(sim.whole, within=120)
+    assert newcomer in sim.voters()
+    sim.reboot(wiped, wipe=True)
+    sim.stop(newcomer)
+    sim.run(LONG)
+    assert max(sim.records) == 1, "no new generation"
+    sim.reboot(newcomer)
+    sim.run_until(sim.whole, within=200)
+    assert {stays, newcomer} <= set(sim.voters())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_who_is_shutting_down_may_still_serve(begin: Begin, seed: int) -> None:
     sim = whole(begin, seed)
     _, *two = sim.random.sample(sim.live(), 3)

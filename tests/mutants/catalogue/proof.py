@@ -135,9 +135,9 @@ PROOF = (
     ),
     Mutant(
         "reports-never-age",
-        "what a disk said when the cluster was founded is held for what it says now (and its objection)",
+        "what an instance said before it joined is held for what it says now (and its objection)",
         "could still lead",
-        HARM,
+        story("lost_for_a_while", "what_an_instance_reported_before_it_had_data_says_nothing_of_the_data_that_it_has"),
         (
             Change(
                 "decide/loss.py",

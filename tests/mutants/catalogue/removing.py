@@ -7,9 +7,10 @@ from tests.mutants.mutant import MANY, WALKS, Change, Mutant, story
 REMOVING = (
     Mutant(
         "removal-without-a-quorum",
-        "the last voter beside ours that serves is taken out while another is away (and its objection)",
-        "who_is_shutting_down_keeps_its_vote",
-        story("seldom_met", "who_is_shutting_down_keeps_its_vote_while_it_is_needed"),
+        "the last voter beside ours that serves is asked to be taken out while another is away (and its objection); "
+        "etcd would refuse",
+        "too_few_of_the_others_answer",
+        ("tests/decide/test_removing.py",),
         (
             Change(
                 "decide/removing.py",
