@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 import agent
 from agent.lab import processes, sweep
+from agent.lab.members import ClientTls
 from agent.lab.spec import LabError, LabSpec
 
 READY_WITHIN_S = 60.0
@@ -81,6 +82,8 @@ class Lab:
         self._daemon = daemon
         if daemon is not None:  # whoever ends it and whenever: somebody must collect what is left of a child
             threading.Thread(target=daemon.wait, name="lab-daemon", daemon=True).start()
+        self.tls: ClientTls | None = None
+        """By which its members are asked; None: they speak no TLS."""
         self._clients: dict[str, Any] = {}
 
     # ---- coming and going ----
@@ -339,10 +342,11 @@ class Lab:
     ) -> subprocess.CompletedProcess[str]:
         """Run etcdctl against every machine that has power."""
         status = self.status()
-        endpoints = ",".join(f"http://{address}:2379" for address in self.addresses())
+        scheme = "http" if self.tls is None else "https"
+        endpoints = ",".join(f"{scheme}://{address}:2379" for address in self.addresses())
         if not endpoints:
             raise LabError("no machine has power: there is nobody to ask")
-        command = [_etcdctl_beside(status["etcd"]), f"--endpoints={endpoints}", *arguments]
+        command = [_etcdctl_beside(status["etcd"]), f"--endpoints={endpoints}", *_flags(self.tls), *arguments]
         try:
             return subprocess.run(
                 command,
@@ -496,6 +500,10 @@ def _instance(raw: Mapping[str, Any]) -> Instance:
 def _which(instance_id: str, candidates: list[Instance] | tuple[Instance, ...], *, known: bool) -> str:
     names = ", ".join(instance.id for instance in candidates) or "none"
     return f"{instance_id} could be {names}" if known else f"no instance {instance_id}; there are: {names}"
+
+
+def _flags(tls: ClientTls | None) -> list[str]:
+    return [] if tls is None else [f"--cacert={tls.ca}", f"--cert={tls.cert}", f"--key={tls.key}"]
 
 
 def _etcdctl_beside(etcd: str) -> str:

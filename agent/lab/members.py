@@ -8,25 +8,53 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 CLIENT_PORT = 2379
 PATIENCE_S = 2.0
 
 
-def ask(address: str, path: str, body: dict[str, Any], timeout_s: float = PATIENCE_S) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class ClientTls:
+    """What a client shows to members that speak mutual TLS, and which authority it believes. Read once."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+    @cached_property
+    def context(self) -> ssl.SSLContext:
+        """Believes nobody whose certificate has expired, or is for another address."""
+        found = ssl.create_default_context(cafile=str(self.ca))
+        found.load_cert_chain(self.cert, self.key)
+        return found
+
+
+def connection(address: str, timeout_s: float, tls: ClientTls | None = None) -> http.client.HTTPConnection:
+    """To a member's client port; not opened yet."""
+    if tls is None:
+        return http.client.HTTPConnection(address, CLIENT_PORT, timeout=timeout_s)
+    return http.client.HTTPSConnection(address, CLIENT_PORT, timeout=timeout_s, context=tls.context)
+
+
+def ask(
+    address: str, path: str, body: dict[str, Any], timeout_s: float = PATIENCE_S, tls: ClientTls | None = None
+) -> dict[str, Any] | None:
     """POST to a member's JSON gateway; None if it did not answer, {"error": ...} if it refused."""
-    answer = _asked(address, path, body, timeout_s)
+    answer = _asked(address, path, body, timeout_s, tls)
     if answer is None:
         _tokens.pop(address, None)  # one of a cluster that was is waited for, until the deadline
     refusal = "" if answer is None else str(answer.get("message", answer.get("error", "")))
     if _user is not None and refusal.endswith(STRANGER):
-        token = _asked(address, "/v3/auth/authenticate", {"name": _user[0], "password": _user[1]}, timeout_s)
+        token = _asked(address, "/v3/auth/authenticate", {"name": _user[0], "password": _user[1]}, timeout_s, tls)
         _tokens[address] = str((token or {}).get("token", ""))
-        answer = _asked(address, path, body, timeout_s)
+        answer = _asked(address, path, body, timeout_s, tls)
     return answer
 
 
@@ -47,17 +75,19 @@ def as_user(name: str, password: str) -> Iterator[None]:
         _tokens.clear()
 
 
-def _asked(address: str, path: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
-    connection = http.client.HTTPConnection(address, CLIENT_PORT, timeout=timeout_s)
+def _asked(
+    address: str, path: str, body: dict[str, Any], timeout_s: float, tls: ClientTls | None
+) -> dict[str, Any] | None:
+    opened = connection(address, timeout_s, tls)
     token = _tokens.get(address)
     headers = {"Content-Type": "application/json", **({"Authorization": token} if token else {})}
     try:
-        connection.request("POST", path, json.dumps(body), headers)
-        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        opened.request("POST", path, json.dumps(body), headers)
+        answer: dict[str, Any] = json.loads(opened.getresponse().read())
     except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:
-        connection.close()
+        opened.close()
     return answer
 
 
@@ -84,9 +114,9 @@ class Status:
         return "leader" if self.leader == self.member_id else "voter"
 
 
-def status(address: str, timeout_s: float = PATIENCE_S) -> Status | None:
+def status(address: str, timeout_s: float = PATIENCE_S, tls: ClientTls | None = None) -> Status | None:
     """The member at an address, or None if it does not answer."""
-    said = ask(address, "/v3/maintenance/status", {}, timeout_s)
+    said = ask(address, "/v3/maintenance/status", {}, timeout_s, tls)
     if said is None or "header" not in said:
         return None
     header = said["header"]
@@ -118,9 +148,9 @@ class Member:
         return bool(self.name)
 
 
-def member_list(address: str, timeout_s: float = PATIENCE_S) -> tuple[Member, ...] | None:
+def member_list(address: str, timeout_s: float = PATIENCE_S, tls: ClientTls | None = None) -> tuple[Member, ...] | None:
     """The members as one of them knows them, ordered by ID; None if it does not answer."""
-    said = ask(address, "/v3/cluster/member/list", {}, timeout_s)
+    said = ask(address, "/v3/cluster/member/list", {}, timeout_s, tls)
     if said is None or "members" not in said:
         return None
     found = [

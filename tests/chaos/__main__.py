@@ -32,7 +32,7 @@ def main() -> int:
     cases = _named(wanted.case)
     if wanted.list:
         for each in cases:
-            sys.stdout.write(f"{each.name:<28} loss allowed: {each.loss.value}; {each.what}\n")
+            sys.stdout.write(f"{each.name:<34} loss allowed: {each.loss.value}; {each.what}\n")
         return 0
     failed = 0
     for case, seed in _drawn(wanted.seed, wanted.random) if wanted.random else _repeated(cases, wanted):

@@ -23,6 +23,16 @@ class Next(Enum):
     MAY = "may"
 
 
+class Tls(Enum):
+    """Whether members, agents and clients speak mutual TLS, and whose certificates these are."""
+
+    OFF = "off"
+    FILES = "files"
+    """An operator's: `scene.certificates`."""
+    CA = "ca"
+    """The agents' own; a client has what `tls issue` gave it."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One fault script, and what it allows."""
@@ -40,6 +50,7 @@ class Case:
     """Heartbeat timeout of launching and terminating hooks on the group; 0: it has none."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Laid over the quick ones."""
+    tls: Tls = Tls.OFF
 
 
 def with_one_disk(name: str, what: str, do: Callable[[Scene], None], **more: Any) -> Case:

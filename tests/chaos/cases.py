@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.chaos import by_the_clock, in_a_hooked_group, in_aws, in_the_fleet, on_machines, on_the_network
+from tests.chaos import (
+    by_the_clock,
+    in_a_hooked_group,
+    in_aws,
+    in_the_fleet,
+    on_machines,
+    on_the_network,
+    out_of_date,
+    own_authority,
+)
 from tests.chaos.case import Case
 
 CASES: tuple[Case, ...] = (
@@ -12,4 +21,6 @@ CASES: tuple[Case, ...] = (
     *in_the_fleet.CASES,
     *in_a_hooked_group.CASES,
     *by_the_clock.CASES,
+    *out_of_date.CASES,
+    *own_authority.CASES,
 )

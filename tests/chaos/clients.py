@@ -14,20 +14,20 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Self
 
 from agent.lab.client import Lab
-from agent.lab.members import CLIENT_PORT
+from agent.lab.members import ClientTls, connection
 from agent.lab.spec import LabError
 from tests.chaos.history import Held, Holding, Outcome, Read, Write
 from tests.lab.harness import wait_until
 
 LEDGER = "ledger/"
 REGISTERS = tuple(f"register/{number}" for number in range(4))
-PATIENCE_S = 1.5
+PATIENCE_S, HOLDING_PATIENCE_S = 1.5, 20.0
 WRITE_EVERY_S, READ_EVERY_S = 0.03, 0.06
 LOOK_EVERY_S = 0.5
 REFUSALS = ("space exceeded", "too many requests", "not supported for learner")
@@ -83,11 +83,13 @@ class Crowd:
         for turn in count():
             if not self._goes_on(address, WRITE_EVERY_S):
                 return
-            self.writes.append(write(f"w{number}", address, chance.choice(REGISTERS), f"{number}/{turn:08d}"))
+            self.writes.append(
+                write(f"w{number}", address, chance.choice(REGISTERS), f"{number}/{turn:08d}", self.lab.tls)
+            )
 
     def _read(self, number: int, address: str, chance: random.Random) -> None:
         while self._goes_on(address, READ_EVERY_S):
-            self.reads.append(read(f"r{number}", address, chance.choice(REGISTERS)))
+            self.reads.append(read(f"r{number}", address, chance.choice(REGISTERS), self.lab.tls))
 
     # ---- what came of it ----
 
@@ -121,12 +123,13 @@ def _any_alive(threads: list[threading.Thread]) -> bool:
 # ---- one attempt -----------------------------------------------------------------------------------------------------
 
 
-def write(client: str, address: str, register: str, turn: str) -> Write:
+def write(client: str, address: str, register: str, turn: str, tls: ClientTls | None = None) -> Write:
     """Put one value to a register and to a ledger key of its own, in one transaction."""
     key, value = f"{LEDGER}{turn}", f"{client}:{turn}"
     puts = [{"requestPut": {"key": _encoded(each), "value": _encoded(value)}} for each in (register, key)]
     began_s = time.monotonic()
-    outcome, said = _ask(address, "/v3/kv/txn", {"success": puts})
+    with closing(connection(address, PATIENCE_S, tls)) as opened:
+        outcome, said = _ask(opened, "/v3/kv/txn", {"success": puts})
     header = said.get("header", {})
     return Write(
         client, address, register, key, value, began_s, time.monotonic(), outcome,
@@ -134,45 +137,51 @@ def write(client: str, address: str, register: str, turn: str) -> Write:
     )  # fmt: skip
 
 
-def read(client: str, address: str, register: str) -> Read:
+def read(client: str, address: str, register: str, tls: ClientTls | None = None) -> Read:
     """A linearizable read of one register."""
+    with closing(connection(address, PATIENCE_S, tls)) as opened:
+        return read_over(opened, client, register)
+
+
+def read_over(opened: http.client.HTTPConnection, client: str, register: str) -> Read:
+    """The same over a connection that is kept, and opened if it is not open."""
     began_s = time.monotonic()
-    outcome, said = _ask(address, "/v3/kv/range", {"key": _encoded(register)})
+    outcome, said = _ask(opened, "/v3/kv/range", {"key": _encoded(register)})
     found, header = (said.get("kvs") or [{}])[0], said.get("header", {})
     return Read(
-        client, address, register, began_s, time.monotonic(), outcome,
+        client, opened.host, register, began_s, time.monotonic(), outcome,
         _decoded(found.get("value", "")), int(found.get("mod_revision", 0)),
         int(header.get("revision", 0)), int(header.get("cluster_id", 0)),
     )  # fmt: skip
 
 
-def _ask(
-    address: str, path: str, body: dict[str, Any], timeout_s: float = PATIENCE_S
-) -> tuple[Outcome, dict[str, Any]]:
-    """One request to a member's JSON gateway. Without an answer only an unopened connection is definite."""
-    connection = http.client.HTTPConnection(address, CLIENT_PORT, timeout=timeout_s)
+def _ask(opened: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> tuple[Outcome, dict[str, Any]]:
+    """One request to a member's JSON gateway. Without an answer only an unopened connection is definite.
+
+    With TLS 1.3 it is open before the member has looked at the client's certificate.
+    """
     try:
-        connection.connect()
+        if opened.sock is None:
+            opened.connect()
     except OSError:
         return Outcome.FAILED, {}
     try:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        said: dict[str, Any] = json.loads(connection.getresponse().read())
+        opened.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        said: dict[str, Any] = json.loads(opened.getresponse().read())
     except (OSError, http.client.HTTPException, ValueError):
         return Outcome.UNKNOWN, {}
-    finally:
-        connection.close()
     if "header" in said:
         return Outcome.OK, said
     refused = any(words in str(said.get("error", "")) for words in REFUSALS)
     return Outcome.FAILED if refused else Outcome.UNKNOWN, {}
 
 
-def holding(member: str, address: str, hash_kv: int) -> Holding:
+def holding(member: str, address: str, hash_kv: int, tls: ClientTls | None = None) -> Holding:
     """Everything below the ledger's prefix as one member tells it. Fails if it does not."""
     end = LEDGER[:-1] + chr(ord(LEDGER[-1]) + 1)
     wanted = {"key": _encoded(LEDGER), "range_end": _encoded(end)}
-    outcome, said = _ask(address, "/v3/kv/range", wanted, timeout_s=20)
+    with closing(connection(address, HOLDING_PATIENCE_S, tls)) as opened:
+        outcome, said = _ask(opened, "/v3/kv/range", wanted)
     assert outcome is Outcome.OK, f"{member} does not tell what it holds"
     ledger = {
         _decoded(raw["key"]): Held(_decoded(raw.get("value", "")), int(raw["mod_revision"]))

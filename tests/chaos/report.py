@@ -92,8 +92,13 @@ At most the last three runs of a case are shown, the newest last. A row is made 
 
 The clocks of `clocks-apart` are the agents', by Debian's `libfaketime` and a C compiler; etcd, lab and ledger keep the
 machine's.
-Not here: certificates that expire, as the clients here speak no TLS (`tests/lab/test_no_loss.py` has them expire
-everywhere at once, and another authority: nothing is stopped, nothing is called lost, and renewed files are taken up).
+
+In the cases of certificates (`tls.mode = "files"`) members, agents and clients speak mutual TLS. etcd reads its files
+for every handshake, and looks at no certificate afterwards. So once those of all members and agents have run out, peers
+that are connected remain a quorum, and clients that are connected are served: the case reads through such connections.
+But nobody new gets in. The clients of the ledger dial for every request, have a valid certificate throughout, and
+refuse members with an expired one: the RTO is the time until an operator renewed the files, and what it took then.
+With the agents' own authority (`tls.mode = "ca"`) they live for a minute here, and clients follow docs/tls.md.
 """
 
 
@@ -154,7 +159,7 @@ def _line(case: Case, rows: list[Row]) -> str:
 
 # ---- the plot --------------------------------------------------------------------------------------------------------
 
-LEFT, WIDTH, STEP, TOP = 210, 560, 20, 40
+LEFT, WIDTH, STEP, TOP = 240, 560, 20, 40
 FONT = 'font-family="sans-serif" font-size="12"'
 CAPTION = "longest time without an acknowledged write, in seconds (bar: median; ticks: runs)"
 

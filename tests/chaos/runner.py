@@ -22,7 +22,8 @@ from botocore.exceptions import ClientError
 from agent.lab.client import Lab
 from agent.lab.spec import LabError, LabSpec, Pace
 from tests import etcd_versions
-from tests.chaos.case import Case, Next
+from tests.chaos.case import Case, Next, Tls
+from tests.chaos.certificates import Certificates, issued
 from tests.chaos.checker import Loss, Verdict, judge
 from tests.chaos.clients import Crowd, holding
 from tests.chaos.history import History, Write, keep
@@ -87,8 +88,11 @@ def laid_over(base: Mapping[str, Mapping[str, Any]], changes: Mapping[str, Mappi
 def _scene(case: Case, folder: Path, seed: int) -> Iterator[Scene]:
     """A whole cluster with a snapshot. Everything is gone afterwards but the files."""
     settings, chance = laid_over(QUICK, case.settings), random.Random(seed)
+    files = folder.resolve() / "tls"
+    if case.tls is Tls.FILES:
+        settings = laid_over(settings, Certificates.settings(files))
     spec = LabSpec(
-        instances=case.size,
+        instances=0 if case.tls is Tls.FILES else case.size,
         etcd=str(etcd_versions.default().etcd),
         settings=settings,
         launch_hook_s=case.hook_s,
@@ -100,6 +104,12 @@ def _scene(case: Case, folder: Path, seed: int) -> Iterator[Scene]:
         scene = Scene(lab, Crowd(lab, chance), chance, case.size)
         afterwards.callback(lambda: [undo() for undo in scene.afterwards])
         afterwards.callback(lambda: lab.down(keep_files=True))
+        if case.tls is Tls.FILES:  # they name the lab's addresses, which nobody knew before
+            scene.certificates = Certificates.made(lab, files)
+            lab.tls = scene.certificates.client
+            lab.scale(case.size)
+        if case.tls is Tls.CA:
+            lab.tls = issued(lab, files)
         wait_whole(lab, case.size)
         wait_snapshot(lab, 1)
         yield scene
@@ -137,7 +147,9 @@ def _history(scene: Scene, trouble: list[str]) -> History:
     try:
         hashes = _hashes(scene.lab)
         holdings = [
-            holding(each.id, each.address, hashes[each.address]) for each in scene.lab.instances() if each.powered
+            holding(each.id, each.address, hashes[each.address], scene.lab.tls)
+            for each in scene.lab.instances()
+            if each.powered
         ]
     except (AssertionError, LabError) as error:
         trouble.append(f"the end cannot be told: {error}")
@@ -159,7 +171,7 @@ def _common_revision(lab: Lab) -> int:
 
 
 def _host(endpoint: str) -> str:
-    return endpoint.removeprefix("http://").rpartition(":")[0]
+    return endpoint.partition("://")[2].rpartition(":")[0]
 
 
 # ---- generations -----------------------------------------------------------------------------------------------------
@@ -216,7 +228,7 @@ def _result(case: Case, seed: int, trouble: list[str], verdict: Verdict, new_gen
 def tell(result: Result) -> None:
     """One line for the terminal, and the reasons of a failure."""
     sys.stdout.write(
-        f"{'ok  ' if result.passed else 'FAIL'} {result.case.name:<28} seed {result.seed:<6}"
+        f"{'ok  ' if result.passed else 'FAIL'} {result.case.name:<34} seed {result.seed:<6}"
         f" RTO {result.unavailable_s:5.1f} s  RPO {result.lost:4d} writes ({result.lost_s:4.1f} s)"
         f"  of {result.acknowledged:5d}  generations +{result.new_generations}  in {result.took_s:.0f} s\n"
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from agent.lab.client import Instance, Lab
 from agent.lab.spec import LabError
+from tests.chaos.certificates import Certificates
 from tests.chaos.clients import Crowd
 from tests.lab.harness import is_whole, leader, wait_until
 from tests.lab.losing import generations, head, manifests
@@ -31,6 +32,8 @@ class Scene:
     chance: random.Random
     size: int = 3
     """How many voters there shall be in the end."""
+    certificates: Certificates | None = None
+    """Where everybody speaks TLS."""
     snapshot_revision: int = 0
     """What the newest snapshot held when the disks were last in danger."""
     notes: list[tuple[float, str]] = field(default_factory=list)

@@ -92,14 +92,15 @@ def tell_logs(folder: Path) -> None:
 
 def statuses(lab: Lab) -> dict[str, Status]:
     """What each etcd that answers says of itself, by instance ID."""
-    found = {instance.id: members.status(instance.address) for instance in lab.instances() if instance.powered}
+    powered = [each for each in lab.instances() if each.powered]
+    found = {each.id: members.status(each.address, tls=lab.tls) for each in powered}
     return {instance_id: status for instance_id, status in found.items() if status is not None}
 
 
 def member_list(lab: Lab) -> tuple[Member, ...] | None:
     """The members as the first one that answers knows them, by ID: its own view. None if nobody answers."""
     for address in lab.addresses():
-        found = members.member_list(address)
+        found = members.member_list(address, tls=lab.tls)
         if found is not None:
             return found
     return None

@@ -176,10 +176,8 @@ class Keys:
         }
 
     def make(self) -> None:
-        """Certificates for every address that a machine of this lab may have, and for the one that Linux dials from."""
-        block = self.lab.endpoint.split(".")[1]
-        machines = (f"127.{block}.{zone}.{number}" for zone in (1, 2, 3) for number in range(10, 20))
-        addresses = ("127.0.0.1", *machines)
+        """Certificates for everywhere."""
+        addresses = addresses_in(self.lab)
         good = Authority(self.folder, "good")
         pair = good.issue(self.name, addresses)
         for prefix in ("", "peer-", "kept-"):
@@ -215,6 +213,13 @@ class Keys:
         etcdctl = Path(self.lab.status()["etcd"]).with_name("etcdctl")
         command = [str(etcdctl), f"--endpoints={endpoints}", *files, *words]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+
+def addresses_in(lab: Lab) -> tuple[str, ...]:
+    """Every one that a machine of this lab may have, and the one that Linux dials from."""
+    block = lab.endpoint.split(".")[1]
+    machines = (f"127.{block}.{zone}.{number}" for zone in (1, 2, 3) for number in range(10, 20))
+    return ("127.0.0.1", *machines)
 
 
 FILES = {"cacert": "ca.pem", "cert": "here.pem", "key": "here.key"}
