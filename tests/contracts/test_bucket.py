@@ -31,7 +31,7 @@ from tests.contracts.aws_stand_in import DROP, HANG, REAL, REGION, Gateway, s3_e
 
 ONE, TWO = GenerationNumber(1), GenerationNumber(2)
 A, B = InstanceId("i-0a"), InstanceId("i-0b")
-clusters = (f"c{number}" for number in itertools.count(1))
+clusters = (f"bucket-{number}" for number in itertools.count(1))
 calls: list[tuple[str, str, str, float]] = []
 
 

@@ -26,7 +26,7 @@ from tests.contracts.aws_stand_in import DROP, HANG, REGION, Gateway, asg_error,
 
 NOBODY = frozenset[InstanceId]()
 STRANGER = InstanceId("i-0123456789abcdef0")
-names = (f"prod{number}" for number in itertools.count(1))
+names = (f"cloud{number}" for number in itertools.count(1))
 calls: list[tuple[str, str, str, float]] = []
 
 

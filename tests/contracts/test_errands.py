@@ -56,7 +56,7 @@ pytestmark = pytest.mark.etcd
 
 GENERATION = GenerationNumber(1)
 BUMP = 1_000_000
-clusters = (f"c{number}" for number in itertools.count(1))
+clusters = (f"errands-{number}" for number in itertools.count(1))
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ from tests.contracts.aws_stand_in import CUT, DROP, HANG, REAL, REGION, SLOW, Ga
 MIB = 1 << 20
 PART = 5 * MIB
 NAME = SnapshotName(GenerationNumber(1), 812, datetime(2026, 11, 22, 7, tzinfo=UTC))
-clusters = (f"c{number}" for number in itertools.count(1))
+clusters = (f"store-{number}" for number in itertools.count(1))
 calls: list[tuple[str, str, str, float]] = []
 
 
