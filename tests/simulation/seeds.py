@@ -86,7 +86,8 @@ def play(trial: Trial) -> Ended:
 def _is_as_it_should_be(sim: Sim, trial: Trial, walk: Walk) -> None:
     if len(sim.voters()) < voter_target(sim.desired):
         raise Broken(f"{len(sim.voters())} voters for a desired capacity of {sim.desired}")
-    lost_for_good = trial.fatal or bool(sim.promises.written_off)  # who was written off could not be elected any more
+    # Who was written off could not be elected any more.
+    lost_for_good = trial.fatal or bool(sim.promises.written_off) or walk.took_the_last
     if not lost_for_good and not walk.to_zero and len([each for each in sim.lineages.values() if each.writes]) != 1:
         raise Broken("a majority of the disks survived, and still there was a recovery")
     lost = set() if lost_for_good else sim.acknowledged() - sim.kept()

@@ -120,6 +120,7 @@ class Walk:
         self.fatal = fatal  # how likely what would end a quorum for good is done all the same
         self.taken = 0
         self.to_zero = False  # there was a time when nobody was wanted: what came afterwards was restored
+        self.took_the_last = False  # and waited for nobody: what only its disk held is lost
         self.random = random.Random(0)
 
     def play(self) -> None:
@@ -174,7 +175,7 @@ class Walk:
         self.sim.thaw_etcd(machine.id)
         may_go = not machine.awaited or machine.lifecycle == "Terminating:Proceed"
         if machine.leaving and machine.exists and may_go:
-            self.sim.terminate(machine.id)
+            self._ends(machine.id)
         if machine.state is InstanceState.STOPPED:
             self.sim.reboot(machine.id)
 
@@ -333,7 +334,19 @@ class Walk:
         waits, shuts = self.random.uniform(0, 60), self.random.uniform(0, 60)
         self.sim.begin_to_terminate(name)
         self.sim.after(waits, lambda: self._unless_ended(name, self.sim.shut_down))
-        self.sim.after(waits + shuts, lambda: self._unless_ended(name, self.sim.terminate))
+        self.sim.after(waits + shuts, lambda: self._unless_ended(name, self._ends))
+
+    def _ends(self, name: InstanceId) -> None:
+        """Nobody waits here; and those who were to stay when its end was decided may have left since, in good order."""
+        self.took_the_last |= self._is_needed(self.sim.machines[name])
+        self.sim.terminate(name)
+
+    def _is_needed(self, machine: Machine) -> bool:
+        lineage = None if machine.data is None else machine.data.lineage
+        voters = set() if lineage is None else {each.id for each in lineage.voters}
+        others = [each.data for each in self.sim.machines.values() if each.exists and each is not machine]
+        left = {each.member for each in others if each is not None and each.lineage is lineage and not each.unfit}
+        return bool(voters) and len(voters & left) < quorum_of(len(voters))
 
     def _unless_ended(self, name: InstanceId, happen: Callable[[InstanceId], None]) -> None:
         if self.sim.machines[name].exists:
