@@ -123,6 +123,7 @@ def test_a_bucket_that_ignores_preconditions_is_refused_with_the_reason(make_lab
     assert all(each.agent_starts == 1 for each in lab.instances()), "systemd is told that trying again is no use"
 
 
+@pytest.mark.long
 def test_a_bucket_that_cannot_be_judged_at_start_founds_nothing_until_it_is(make_lab: MakeLab) -> None:
     """A store that is out when the agent starts is not taken for a good one, and not for a bad one either."""
     lab = make_lab(pace=WAITING_FOR_US)

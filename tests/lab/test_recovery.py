@@ -115,6 +115,7 @@ def test_the_leader_survives_both_followers(fleet: Lab) -> None:
     assert found.missing == ()
 
 
+@pytest.mark.long
 def test_a_survivor_that_was_rebooted_is_mute_and_its_log_is_used(fleet: Lab) -> None:
     three = roles(fleet)
     survivor, logged, generation = three.one, log_size(three.one), head(fleet)

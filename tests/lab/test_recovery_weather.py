@@ -31,7 +31,7 @@ from tests.lab.shelf import Shelf, later, lines_about
 from tests.lab.test_face import on
 from tests.lab.watching import sample, well_kept_lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(150)]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,6 @@ def assert_everywhere(lab: Lab, key: str, value: str) -> None:
 # ---- the bucket is away, or refuses ---------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_while_the_bucket_is_down_nothing_is_invented_and_recovery_starts_when_it_is_back(fleet: Lab) -> None:
     generation = Shelf(fleet).head()
     newest = saved(fleet, "story", "down")
@@ -134,7 +133,6 @@ STORM: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.mark.long
 def test_a_bucket_that_refuses_again_and_again_only_delays_a_recovery(fleet: Lab) -> None:
     generation = Shelf(fleet).head()
     newest = saved(fleet, "story", "storm")
@@ -150,7 +148,6 @@ def test_a_bucket_that_refuses_again_and_again_only_delays_a_recovery(fleet: Lab
     Shelf(fleet).assert_all_that_counts_is_whole()
 
 
-@pytest.mark.long
 def test_a_snapshot_that_nobody_may_read_just_now_is_waited_for_and_never_called_bad(fleet: Lab) -> None:
     shelf = Shelf(fleet)
     generation = shelf.head()
@@ -166,7 +163,6 @@ def test_a_snapshot_that_nobody_may_read_just_now_is_waited_for_and_never_called
     assert_everywhere(fleet, "story", "denied")
 
 
-@pytest.mark.long
 def test_a_log_that_cannot_be_uploaded_just_now_is_waited_for_and_never_given_up_for_a_snapshot(fleet: Lab) -> None:
     shelf = Shelf(fleet)
     generation = shelf.head()
@@ -187,7 +183,6 @@ def test_a_log_that_cannot_be_uploaded_just_now_is_waited_for_and_never_given_up
 # ---- what history says ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_an_older_generation_never_wins_by_its_revision_and_never_keeps_a_new_snapshot_from_being_taken(
     fleet: Lab,
 ) -> None:
@@ -249,7 +244,6 @@ def test_bad_snapshots_are_refused_marked_and_named_and_the_next_best_is_used(fl
         shelf.remove(name)
 
 
-@pytest.mark.long
 def test_a_snapshot_of_a_newer_etcd_calls_a_human_who_may_take_an_older_one(fleet: Lab) -> None:
     shelf = Shelf(fleet)
     generation = shelf.head()
@@ -280,7 +274,6 @@ FEW = 2
 """The last of its hour and the last of its day may stay, of what is kept for every hour and day that has any."""
 
 
-@pytest.mark.long
 def test_more_than_a_thousand_objects_of_the_past_go_and_what_counts_and_what_is_not_ours_stays(fleet: Lab) -> None:
     shelf, generation = Shelf(fleet), Shelf(fleet).head()
     if generation == 1:
@@ -328,7 +321,6 @@ def test_more_than_a_thousand_objects_of_the_past_go_and_what_counts_and_what_is
 # ---- another line of etcd -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_on_etcd_3_4_all_are_lost_and_the_newest_snapshot_is_restored(tmp_path: Path) -> None:
     spec = LabSpec(etcd=str(etcd_versions.named("3.4.23").etcd), settings=QUICK, pace=PACE)
     with well_kept_lab(spec, tmp_path / "lab") as lab:
@@ -367,7 +359,6 @@ def wait_serving(shelf: Shelf, generation: int) -> None:
     wait_whole(shelf.lab, 3)
 
 
-@pytest.mark.long
 def test_a_cluster_never_sees_the_objects_of_one_whose_name_begins_with_its_own(machines: Lab) -> None:
     """c10 was here first: generations, reports, snapshots of higher revisions, in the same bucket and prefix."""
     other = anew(machines, "c10", "shared")
@@ -405,7 +396,6 @@ def saved_elsewhere(folder: Path, etcd: etcd_versions.EtcdVersion, value: str) -
     return (folder / "saved.db").read_bytes()
 
 
-@pytest.mark.long
 def test_what_etcdctl_saved_elsewhere_seeds_a_first_generation_and_replaces_a_living_one(
     machines: Lab, tmp_path: Path
 ) -> None:

@@ -178,6 +178,7 @@ def test_two_terminated_of_three_are_not_removed_while_there_is_no_quorum(make_f
 # ---- nobody else is removed -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_stopped_instance_is_not_removed_and_comes_back(three: Lab) -> None:
     before = kept(three)
     away = followers(three)[0]

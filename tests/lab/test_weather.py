@@ -140,6 +140,7 @@ def test_listings_without_the_others_remove_nobody(healthy: Lab) -> None:
         wait_asked(healthy, "autoscaling", "DescribeAutoScalingGroups", 1)
 
 
+@pytest.mark.long
 def test_an_empty_listing_of_groups_is_no_answer(healthy: Lab) -> None:
     with nothing_happens_to_etcd(healthy):
         blind = sample(healthy, "unknown_reads_total", door="ec2", ignorance="malformed")
