@@ -272,13 +272,8 @@ def sights(lab: Lab, since: datetime) -> set[str]:
     return {document(lab, key)["sight"] for key in fresh}
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        pytest.param(Keys.another_authority, id="another-authority", marks=pytest.mark.long),
-        pytest.param(Keys.expired, id="expired"),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("spoil", [Keys.another_authority, Keys.expired], ids=["another-authority", "expired"])
 def test_agents_whose_keys_are_of_no_use_stop_nothing_and_call_nothing_lost(
     spoil: Callable[[Keys], None], tls: Keys
 ) -> None:

@@ -236,7 +236,9 @@ def test_a_silent_member_that_no_listing_shows_is_not_removed(three: Lab) -> Non
     writer.assert_nothing_lost()
 
 
-@pytest.mark.parametrize("operation", ["DescribeInstances", "DescribeAutoScalingGroups"])
+@pytest.mark.parametrize(
+    "operation", ["DescribeInstances", pytest.param("DescribeAutoScalingGroups", marks=pytest.mark.long)]
+)
 def test_a_silent_member_that_one_listing_does_not_show_is_not_removed(operation: str, three: Lab) -> None:
     before = kept(three)
     away = followers(three)[0]

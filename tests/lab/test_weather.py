@@ -252,9 +252,8 @@ def put_back(lab: Lab, held: dict[str, bytes]) -> None:
         lab.aws("s3").put_object(Bucket=lab.status()["bucket"], Key=key, Body=body)
 
 
-@pytest.mark.parametrize(
-    "restarted", [pytest.param(False, id="running", marks=pytest.mark.long), pytest.param(True, id="restarted")]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
 def test_an_emptied_bucket_stops_nothing_and_calls_a_human(restarted: bool, healthy: Lab) -> None:
     with nothing_happens_to_etcd(healthy):
         held = delete_everything(healthy)
