@@ -218,7 +218,8 @@ class SimEtcd(Door):
             entry = members.pop(member, None)
             if entry is None:
                 raise Refused("etcdserver: member not found")
-            self.sim.promises.at_removal(self.agent.name, lineage, entry, blind=self.agent.faults.blind)
+            blind = self.agent.faults.blind or not self.machine.reachable
+            self.sim.promises.at_removal(self.agent.name, lineage, entry, blind=blind)
             lineage.gone.add(member)
 
         self._change(endpoint, change, lambda asked: self._must_be_spared(asked, member))

@@ -237,7 +237,7 @@ class Promises:
             raise Broken(f"{machine.id} {doing} voter {entry} of a lineage that lives")
 
     def at_removal(self, by: str, lineage: Lineage, entry: Member, *, blind: bool) -> None:
-        """No voter whose instance can come back with its data, and no learner that is doing well."""
+        """No voter whose instance can come back with its data, and no learner that is doing well, if it can be seen."""
         holders = [
             each
             for each in self.sim.machines.values()
