@@ -60,6 +60,7 @@ class Progress:
 
     applied_index: int
     since: datetime
+    looked_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,9 @@ KEPT = ("fleet", "bucket", "hold", "dns", "targets")
 FIELDS = tuple(each.name for each in fields(Observation))
 
 SHORT_LIFE_SECONDS = 30
+
+A_LOOK = timedelta(seconds=30)
+"""A round takes no longer, however slow its neighbours are."""
 
 DEFRAGMENTED_LATELY = timedelta(hours=1)
 """A database that is fragmented again so soon is written anew all the time: defragmenting it is in vain."""
@@ -495,12 +499,20 @@ def _progress(before: Progress | None, status: MemberStatus | Unknown | None, no
     Only silence in answer to a question counts against it: its time does not run for agents that never ask.
     """
     if status is None:
-        return Progress(0 if before is None else before.applied_index, now)
+        return Progress(0 if before is None else before.applied_index, now, now)
     if isinstance(status, Unknown):
-        return before or Progress(0, now)
+        return _no_progress(before, now)
     moved = before is None or status.applied_index > before.applied_index
     in_sync = status.applied_index >= status.committed_index and status.leader is not None
-    return Progress(status.applied_index, now) if moved or in_sync else before or Progress(0, now)
+    return Progress(status.applied_index, now, now) if moved or in_sync else _no_progress(before, now)
+
+
+def _no_progress(before: Progress | None, now: datetime) -> Progress:
+    """Nor does time count in which this agent did not look, because its machine stood still."""
+    if before is None:
+        return Progress(0, now, now)
+    unseen = timedelta(0) if before.looked_at is None else max(timedelta(0), now - before.looked_at - A_LOOK)
+    return Progress(before.applied_index, before.since + unseen, now)
 
 
 def _remember_unexplained(memory: Memory, o: Observation, before: Memory) -> Memory:

@@ -36,6 +36,7 @@ from agent.model.ids import InstanceId
 from agent.model.known import NOT_ASKED, Ignorance, Unknown
 from agent.model.members import MemberEntry
 from agent.model.memory import (
+    A_LOOK,
     PROVEN_LOST,
     Memory,
     Progress,
@@ -212,6 +213,14 @@ class TestLearners:
         """Else a spare would be taken for stalled by whoever becomes the leader's agent."""
         assert self.seen(self.known, None) == Progress(500, LATER)
         assert self.seen(Memory(), None) == Progress(0, LATER)
+
+    def test_it_does_not_run_while_this_agent_stands_still(self) -> None:
+        """Its machine was paused for minutes, and the first answer after it was lost: that is no silence of minutes."""
+        paused = timedelta(minutes=5)
+        looked = Memory(learners={MEMBERS[D]: Progress(500, LATER - paused, LATER - paused)})
+        assert self.seen(looked, TIMEOUT) == Progress(500, LATER - A_LOOK)
+        lately = Memory(learners={MEMBERS[D]: Progress(500, LATER - paused, LATER - A_LOOK)})
+        assert self.seen(lately, TIMEOUT) == Progress(500, LATER - paused)
 
     def test_applying_entries_is_progress(self) -> None:
         assert self.seen(self.known, replace(self.behind, applied_index=501)) == Progress(501, LATER)

@@ -167,7 +167,7 @@ REMOVING = (
         (
             Change(
                 "model/memory.py",
-                "        return Progress(0 if before is None else before.applied_index, now)\n",
+                "        return Progress(0 if before is None else before.applied_index, now, now)\n",
                 "        return before or Progress(0, now)\n",
             ),
         ),
