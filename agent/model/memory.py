@@ -61,6 +61,7 @@ class Progress:
     applied_index: int
     since: datetime
     looked_at: datetime | None = field(default=None, compare=False)
+    """When its status was last asked for, answered or not; no part of how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
